@@ -1,0 +1,27 @@
+# SPDX-License-Identifier: Apache-2.0
+# forja_layer(NAME [AFTER layer ...] [USES library ...]): the static library forja_NAME from csrc/NAME.
+# Folders named cuda/ are compiled only with CUDA, folders named no_cuda/ only without. main.cc is left out.
+function(forja_layer name)
+  cmake_parse_arguments(L "" "" "AFTER;USES" ${ARGN})
+  file(GLOB_RECURSE sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/csrc/${name}/*.cc)
+  list(FILTER sources EXCLUDE REGEX "/main\\.cc$")
+  if(FORJA_HAS_CUDA)
+    list(FILTER sources EXCLUDE REGEX "/no_cuda/")
+  else()
+    list(FILTER sources EXCLUDE REGEX "/cuda/")
+  endif()
+  if(NOT sources)  # bootstrap
+    file(WRITE ${CMAKE_BINARY_DIR}/empty.cc "")
+    set(sources ${CMAKE_BINARY_DIR}/empty.cc)
+  endif()
+  add_library(forja_${name} STATIC ${sources})
+  target_include_directories(forja_${name} PUBLIC ${CMAKE_SOURCE_DIR}/include)
+  target_include_directories(forja_${name} PRIVATE ${CMAKE_SOURCE_DIR})
+  foreach(layer ${L_AFTER})
+    target_link_libraries(forja_${name} PUBLIC forja_${layer})
+  endforeach()
+  target_link_libraries(forja_${name} PUBLIC ${L_USES} nlohmann_json::nlohmann_json Threads::Threads PRIVATE forja_flags)
+  if(FORJA_HAS_CUDA)
+    target_include_directories(forja_${name} PRIVATE ${CUDAToolkit_INCLUDE_DIRS})
+  endif()
+endfunction()

@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: Apache-2.0
+set(FORJA_CUDA AUTO CACHE STRING "Use CUDA: AUTO (where nvcc is found), ON or OFF")
+set(FORJA_SANITIZE "" CACHE STRING "Sanitizers, e.g. address,undefined or thread")
+option(FORJA_WERROR "Treat warnings as errors" OFF)
+
+find_program(CCACHE ccache)
+if(CCACHE)
+  set(CMAKE_CXX_COMPILER_LAUNCHER ${CCACHE})
+  set(CMAKE_CUDA_COMPILER_LAUNCHER ${CCACHE})
+endif()
+
+add_library(forja_flags INTERFACE)
+target_compile_options(forja_flags INTERFACE
+  $<$<COMPILE_LANGUAGE:CXX>:-Wall -Wextra -Wshadow -Wno-unknown-pragmas -ffp-contract=fast -fno-math-errno>)
+if(FORJA_WERROR)
+  target_compile_options(forja_flags INTERFACE $<$<COMPILE_LANGUAGE:CXX>:-Werror>)
+endif()
+if(FORJA_SANITIZE)
+  target_compile_options(forja_flags INTERFACE -fsanitize=${FORJA_SANITIZE} -fno-sanitize-recover=all
+    -fno-omit-frame-pointer)
+  target_link_options(forja_flags INTERFACE -fsanitize=${FORJA_SANITIZE})
+endif()
+
+# CUDA is optional: the layers swap whole files (csrc/<layer>/cuda against csrc/<layer>/no_cuda).
+set(FORJA_HAS_CUDA OFF)
+if(NOT FORJA_CUDA STREQUAL "OFF")
+  include(CheckLanguage)
+  check_language(CUDA)
+  if(CMAKE_CUDA_COMPILER)
+    if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES)
+      set(CMAKE_CUDA_ARCHITECTURES 80-real 90a-real)
+    endif()
+    enable_language(CUDA)
+    find_package(CUDAToolkit REQUIRED)
+    set(FORJA_HAS_CUDA ON)
+  elseif(FORJA_CUDA STREQUAL "ON")
+    message(FATAL_ERROR "FORJA_CUDA=ON, but no CUDA compiler was found: set CUDACXX, or FORJA_CUDA=AUTO")
+  endif()
+endif()
+message(STATUS "Forja: CUDA ${FORJA_HAS_CUDA}, build type ${CMAKE_BUILD_TYPE}, sanitizers '${FORJA_SANITIZE}'")

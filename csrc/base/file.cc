@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "forja/base/file.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <filesystem>
+#include <utility>
+
+#include "forja/base/error.h"
+
+namespace forja {
+namespace fs = std::filesystem;
+
+MappedFile::MappedFile(const std::string& path) {
+  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (fd < 0) fail_input("cannot open {}: {}", path, std::strerror(errno));
+  struct stat info {};
+  if (::fstat(fd, &info) != 0 || !S_ISREG(info.st_mode)) {
+    ::close(fd);
+    fail_input("{} is not a regular file", path);
+  }
+  size_ = info.st_size;
+  if (size_ > 0) {
+    void* mapped = ::mmap(nullptr, size_t(size_), PROT_READ, MAP_SHARED, fd, 0);
+    if (mapped == MAP_FAILED) {
+      const int error = errno;
+      ::close(fd);
+      fail("cannot map {} ({} bytes): {}", path, size_, std::strerror(error));
+    }
+    data_ = static_cast<const uint8_t*>(mapped);
+  }
+  ::close(fd);
+}
+
+MappedFile::MappedFile(MappedFile&& other) noexcept
+    : data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)) {}
+
+MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
+  std::swap(data_, other.data_);
+  std::swap(size_, other.size_);
+  return *this;
+}
+
+MappedFile::~MappedFile() {
+  if (data_) ::munmap(const_cast<uint8_t*>(data_), size_t(size_));
+}
+
+std::string read_file(const std::string& path) { return std::string(MappedFile(path).text()); }
+
+AtomicFile::AtomicFile(std::string path) : path_(std::move(path)) {
+  temporary_ = fmt::format("{}.tmp-{}", path_, ::getpid());
+  fd_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+  if (fd_ < 0) fail("cannot write {}: {}", path_, std::strerror(errno));
+}
+
+AtomicFile::~AtomicFile() {
+  if (fd_ >= 0) {
+    ::close(fd_);
+    ::unlink(temporary_.c_str());
+  }
+}
+
+void AtomicFile::write(const void* data, int64_t bytes) {
+  const char* at = static_cast<const char*>(data);
+  bytes_ += bytes;
+  while (bytes > 0) {
+    const ssize_t done = ::write(fd_, at, size_t(bytes));
+    if (done < 0) {
+      if (errno == EINTR) continue;
+      fail("cannot write {} after {} bytes: {}", path_, bytes_ - bytes, std::strerror(errno));
+    }
+    at += done;
+    bytes -= done;
+  }
+}
+
+void AtomicFile::commit() {
+  if (::fsync(fd_) != 0) fail("cannot sync {}: {}", path_, std::strerror(errno));
+  const int fd = std::exchange(fd_, -1);
+  if (::close(fd) != 0) fail("cannot close {}: {}", path_, std::strerror(errno));
+  if (::rename(temporary_.c_str(), path_.c_str()) != 0) {
+    const int error = errno;
+    ::unlink(temporary_.c_str());
+    fail("cannot rename {} into place: {}", path_, std::strerror(error));
+  }
+}
+
+void write_file(const std::string& path, std::string_view contents) {
+  AtomicFile file(path);
+  file.write(contents);
+  file.commit();
+}
+
+void make_directories(const std::string& path) {
+  std::error_code error;
+  fs::create_directories(path, error);
+  if (error) fail("cannot create the directory {}: {}", path, error.message());
+}
+
+void sync_directory(const std::string& path) {
+  const int fd = ::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (fd < 0) fail("cannot open the directory {}: {}", path, std::strerror(errno));
+  const int result = ::fsync(fd);
+  ::close(fd);
+  if (result != 0) fail("cannot sync the directory {}: {}", path, std::strerror(errno));
+}
+
+std::string resolve_path(const std::string& path, const std::string& base_file) {
+  const fs::path p(path);
+  if (p.is_absolute()) return path;
+  return (fs::path(base_file).parent_path() / p).lexically_normal().string();
+}
+
+}  // namespace forja

@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: Apache-2.0
+// Files: memory-mapped reading, whole-file reading, and writing that never leaves a half-written file under its name.
+// Every function throws Error; a missing or unreadable input is bad_input, a failed write is failed.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+namespace forja {
+
+// A read-only memory mapping of a whole file. Move-only; the mapping ends with the object.
+class MappedFile {
+ public:
+  MappedFile() = default;
+  explicit MappedFile(const std::string& path);
+  MappedFile(MappedFile&& other) noexcept;
+  MappedFile& operator=(MappedFile&& other) noexcept;
+  ~MappedFile();
+
+  const uint8_t* data() const { return data_; }
+  int64_t size() const { return size_; }
+  std::string_view text() const { return {reinterpret_cast<const char*>(data_), size_t(size_)}; }
+
+ private:
+  const uint8_t* data_ = nullptr;
+  int64_t size_ = 0;
+};
+
+std::string read_file(const std::string& path);
+
+// A file being written beside its final name. commit() flushes, fsyncs and renames; without commit() the partial file
+// is removed by the destructor.
+class AtomicFile {
+ public:
+  explicit AtomicFile(std::string path);
+  AtomicFile(const AtomicFile&) = delete;
+  AtomicFile& operator=(const AtomicFile&) = delete;
+  ~AtomicFile();
+
+  void write(const void* data, int64_t bytes);
+  void write(std::string_view text) { write(text.data(), int64_t(text.size())); }
+  int64_t bytes_written() const { return bytes_; }
+  void commit();
+
+ private:
+  std::string path_, temporary_;
+  int fd_ = -1;
+  int64_t bytes_ = 0;
+};
+
+// AtomicFile in one call.
+void write_file(const std::string& path, std::string_view contents);
+
+// Creates the directory and its parents; says why when it cannot.
+void make_directories(const std::string& path);
+
+// fsync of a directory, so that a rename in it survives a power loss.
+void sync_directory(const std::string& path);
+
+// `path` as seen from the folder of `base_file`: absolute paths stay, relative ones are joined.
+std::string resolve_path(const std::string& path, const std::string& base_file);
+
+}  // namespace forja

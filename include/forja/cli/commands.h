@@ -1,0 +1,14 @@
+// SPDX-License-Identifier: Apache-2.0
+// The subcommands of the binary. Each add_* registers one; its callback does the work and throws Error on failure.
+#pragma once
+
+namespace CLI {
+class App;
+}
+
+namespace forja {
+
+void add_tokenize_command(CLI::App& app);
+void add_tokenizer_command(CLI::App& app);
+
+}  // namespace forja

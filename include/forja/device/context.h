@@ -1,0 +1,17 @@
+// SPDX-License-Identifier: Apache-2.0
+// What an op needs besides its tensors. Passed, never global; one per rank (thread).
+#pragma once
+
+#include "forja/device/arena.h"
+#include "forja/device/device.h"
+
+namespace forja {
+
+struct Context {
+  Device device;
+  Arena* workspace = nullptr;  // scratch of ops and layers, used as a stack (ArenaScope); not owned
+  // A planning run: ops check their arguments and take their scratch, then return without touching data.
+  bool planning() const { return workspace->planning(); }
+};
+
+}  // namespace forja
