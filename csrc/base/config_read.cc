@@ -80,13 +80,14 @@ class Reader : public ConfigVisitor {
     fail_input("{}: {}: {}", where(key, found.IsDefined() ? found : node_), full(key), message);
   }
   bool reading() const override { return true; }
+  void ignore_unknown() override { ignore_unknown_ = true; }
   bool has(const char* key) const override {
     return node_.IsMap() && node_[key].IsDefined() && !node_[key].IsNull();
   }
 
   // After visiting: every key of the input must have been asked for, once.
   void finish() {
-    if (!node_.IsMap()) return;
+    if (!node_.IsMap() || ignore_unknown_) return;
     std::set<std::string> seen;
     for (const auto& entry : node_) {
       const std::string key = entry.first.Scalar();
@@ -242,6 +243,7 @@ class Reader : public ConfigVisitor {
   std::string path_;
   Origin origin_;
   std::set<std::string> known_;
+  bool ignore_unknown_ = false;
 };
 
 }  // namespace

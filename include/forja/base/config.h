@@ -105,6 +105,8 @@ class ConfigVisitor {
   [[noreturn]] virtual void fault(const char* key, const std::string& message) = 0;
   // True while reading: the only time when checks across keys make sense.
   virtual bool reading() const { return false; }
+  // From here on, keys of this section that nobody asks for are no fault (a file written for another program).
+  virtual void ignore_unknown() {}
   // True when the input gives this key (of this section); only while reading.
   virtual bool has(const char*) const { return false; }
 

@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "forja/nn/linear.h"
+
+#include "forja/ops/elementwise.h"
+
+namespace forja {
+
+Linear::Linear(ParameterStore& store, const Spec& spec) {
+  ParameterSpec weight;
+  weight.name = spec.name + ".weight";
+  weight.shape = {spec.outputs, spec.inputs};
+  weight.init_std = spec.init_std;
+  weight.unit = spec.unit;
+  for (HfSegment segment : spec.segments) {
+    segment.name += ".weight";
+    weight.segments.push_back(segment);
+  }
+  weight_ = store.declare(weight);
+  if (!spec.bias) return;
+  ParameterSpec bias;
+  bias.name = spec.name + ".bias";
+  bias.shape = {spec.outputs};
+  bias.init = InitKind::zeros;
+  bias.decay = false;
+  bias.unit = spec.unit;
+  for (HfSegment segment : spec.segments) bias.segments.push_back({segment.name + ".bias", segment.rows, false});
+  bias_ = store.declare(bias);
+}
+
+void Linear::forward(const Context& ctx, const Tensor& x, const Tensor& y) const {
+  matmul(ctx, x, weight_->weight.transposed(), y, MatmulOutput::overwrite, bias_ ? bias_->weight : Tensor{});
+}
+
+void Linear::backward_input(const Context& ctx, const Tensor& dy, const Tensor& dx) const {
+  matmul(ctx, dy, weight_->weight, dx);
+}
+
+void Linear::backward_weight(const Context& ctx, const Tensor& dy, const Tensor& x) const {
+  if (weight_->gradient.defined()) matmul(ctx, dy.transposed(), x, weight_->gradient, MatmulOutput::accumulate);
+  if (bias_ && bias_->gradient.defined()) bias_gradient(ctx, dy, bias_->gradient);
+}
+
+}  // namespace forja

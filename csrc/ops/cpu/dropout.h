@@ -1,0 +1,13 @@
+// SPDX-License-Identifier: Apache-2.0
+// CPU version of ops/dropout.h; arguments are checked there.
+#pragma once
+
+#include <cstdint>
+
+#include "forja/tensor/tensor.h"
+
+namespace forja::cpu {
+
+void dropout(const Tensor& x, const Tensor& y, float probability, uint64_t key, int64_t first_element);
+
+}  // namespace forja::cpu

@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "forja/ops/elementwise.h"
+
+#include <cstring>
+
+#include "csrc/ops/cpu/elementwise.h"
+#include "csrc/ops/dispatch.h"
+
+namespace forja {
+
+void fill_zero(const Context& ctx, const Tensor& x) {
+  require_cpu(ctx, "fill_zero");
+  check_contiguous("fill_zero", "x", x);
+  if (ctx.planning()) return;
+  cpu::fill_zero(x);
+}
+
+void convert(const Context& ctx, const Tensor& in, const Tensor& out) {
+  require_cpu(ctx, "convert");
+  check_float("convert", "in", in);
+  check_float("convert", "out", out);
+  check_contiguous("convert", "in", in);
+  check_contiguous("convert", "out", out);
+  FORJA_CHECK(in.num_elements() == out.num_elements(), "convert: {} has not as many elements as {}", in.to_string(),
+              out.to_string());
+  if (ctx.planning()) return;
+  cpu::convert(in, out);
+}
+
+void add(const Context& ctx, const Tensor& a, const Tensor& b, const Tensor& out) {
+  require_cpu(ctx, "add");
+  const std::pair<const char*, const Tensor*> arguments[] = {{"a", &a}, {"b", &b}, {"out", &out}};
+  for (const auto& [name, t] : arguments) {
+    check_float("add", name, *t);
+    check_contiguous("add", name, *t);
+    FORJA_CHECK(t->num_elements() == out.num_elements(), "add: {} {} has not as many elements as out {}", name,
+                t->to_string(), out.to_string());
+  }
+  if (ctx.planning()) return;
+  cpu::add(a, b, out);
+}
+
+void scale(const Context& ctx, const Tensor& x, float factor) {
+  require_cpu(ctx, "scale");
+  check_dtype("scale", "x", x, DType::f32);
+  check_contiguous("scale", "x", x);
+  if (ctx.planning()) return;
+  cpu::scale(x, factor);
+}
+
+void bias_gradient(const Context& ctx, const Tensor& dy, const Tensor& bias_gradient) {
+  require_cpu(ctx, "bias_gradient");
+  check_float("bias_gradient", "dy", dy);
+  check_rank("bias_gradient", "dy", dy, 2);
+  check_last_dim_contiguous("bias_gradient", "dy", dy);
+  check_dtype("bias_gradient", "bias_gradient", bias_gradient, DType::f32);
+  check_shape("bias_gradient", "bias_gradient", bias_gradient, {dy.size(1)});
+  check_contiguous("bias_gradient", "bias_gradient", bias_gradient);
+  ArenaScope scope(*ctx.workspace);
+  const Tensor partial = allocate(*ctx.workspace, DType::f32, {cpu::row_blocks(dy.size(0)), dy.size(1)});
+  if (ctx.planning()) return;
+  cpu::bias_gradient(dy, bias_gradient, partial);
+}
+
+void add_sum_of_squares(const Context& ctx, const Tensor& x, const Tensor& sum) {
+  require_cpu(ctx, "add_sum_of_squares");
+  check_dtype("add_sum_of_squares", "x", x, DType::f32);
+  check_contiguous("add_sum_of_squares", "x", x);
+  check_dtype("add_sum_of_squares", "sum", sum, DType::f64);
+  check_shape("add_sum_of_squares", "sum", sum, {1});
+  ArenaScope scope(*ctx.workspace);
+  const Tensor partial = allocate(*ctx.workspace, DType::f64, {cpu::sum_blocks(x.num_elements())});
+  if (ctx.planning()) return;
+  cpu::add_sum_of_squares(x, sum, partial);
+}
+
+int64_t find_non_finite(const Context& ctx, const Tensor& x) {
+  require_cpu(ctx, "find_non_finite");
+  check_float("find_non_finite", "x", x);
+  check_contiguous("find_non_finite", "x", x);
+  if (ctx.planning()) return -1;
+  return cpu::find_non_finite(x);
+}
+
+void fill_normal(const Context& ctx, const Tensor& x, uint64_t key, int64_t first_element, float mean, float std) {
+  require_cpu(ctx, "fill_normal");
+  check_dtype("fill_normal", "x", x, DType::f32);
+  check_contiguous("fill_normal", "x", x);
+  FORJA_CHECK(first_element >= 0, "fill_normal: first_element {} is negative", first_element);
+  if (ctx.planning()) return;
+  cpu::fill_normal(x, key, first_element, mean, std);
+}
+
+void fill_value(const Context& ctx, const Tensor& x, float value) {
+  require_cpu(ctx, "fill_value");
+  check_float("fill_value", "x", x);
+  check_contiguous("fill_value", "x", x);
+  if (ctx.planning()) return;
+  cpu::fill_value(x, value);
+}
+
+}  // namespace forja

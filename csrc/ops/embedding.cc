@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "forja/ops/embedding.h"
+
+#include "csrc/ops/cpu/embedding.h"
+#include "csrc/ops/dispatch.h"
+
+namespace forja {
+namespace {
+
+void check_table(const char* op, const char* name, const Tensor& table, const Tensor& like) {
+  check_rank(op, name, table, 2);
+  check_dtype(op, name, table, like.dtype);
+  check_last_dim_contiguous(op, name, table);
+  FORJA_CHECK(table.size(1) == like.size(1), "{}: {} must have {} columns, found {}", op, name, like.size(1),
+              table.to_string());
+}
+
+void check_indices(const char* op, const char* name, const Tensor& indices, int64_t count) {
+  check_dtype(op, name, indices, DType::i32);
+  check_shape(op, name, indices, {count});
+  check_contiguous(op, name, indices);
+}
+
+}  // namespace
+
+void embedding_forward(const Context& ctx, const Tensor& ids, const Tensor& table, const Tensor& positions,
+                       const Tensor& position_table, const Tensor& out) {
+  constexpr const char* kOp = "embedding_forward";
+  require_cpu(ctx, kOp);
+  check_float(kOp, "out", out);
+  check_rank(kOp, "out", out, 2);
+  check_last_dim_contiguous(kOp, "out", out);
+  check_table(kOp, "table", table, out);
+  check_indices(kOp, "ids", ids, out.size(0));
+  if (position_table.defined()) {
+    check_table(kOp, "position_table", position_table, out);
+    check_indices(kOp, "positions", positions, out.size(0));
+  }
+  if (ctx.planning()) return;
+  check_index_range(kOp, "ids", ids, table.size(0));
+  if (position_table.defined()) check_index_range(kOp, "positions", positions, position_table.size(0));
+  cpu::embedding_forward(ids, table, positions, position_table, out);
+}
+
+void embedding_backward(const Context& ctx, const Tensor& dout, const Tensor& ids, const Tensor& table_gradient) {
+  constexpr const char* kOp = "embedding_backward";
+  require_cpu(ctx, kOp);
+  check_float(kOp, "dout", dout);
+  check_rank(kOp, "dout", dout, 2);
+  check_last_dim_contiguous(kOp, "dout", dout);
+  check_indices(kOp, "ids", ids, dout.size(0));
+  check_dtype(kOp, "table_gradient", table_gradient, DType::f32);
+  check_rank(kOp, "table_gradient", table_gradient, 2);
+  check_last_dim_contiguous(kOp, "table_gradient", table_gradient);
+  FORJA_CHECK(table_gradient.size(1) == dout.size(1), "{}: {} beside rows of {}", kOp, table_gradient.to_string(),
+              dout.to_string());
+  if (ctx.planning()) return;
+  check_index_range(kOp, "ids", ids, table_gradient.size(0));
+  cpu::embedding_backward(dout, ids, table_gradient);
+}
+
+}  // namespace forja

@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: Apache-2.0
+// y = x W^T + b.
+#pragma once
+
+#include <string>
+
+#include "forja/ops/matmul.h"
+#include "forja/parallel/parameter.h"
+
+namespace forja {
+
+// Legend: N rows, I inputs, O outputs. Weight [O, I], bias [O] (may be absent). Holds pointers into the store.
+class Linear {
+ public:
+  struct Spec {
+    std::string name;  // of the layer: parameters are name.weight and name.bias
+    int64_t inputs, outputs;
+    bool bias;
+    float init_std;
+    int unit;
+    std::vector<HfSegment> segments;  // of the weight, names without ".weight"
+  };
+  Linear(ParameterStore& store, const Spec& spec);
+
+  // y [N, O] from x [N, I].
+  void forward(const Context& ctx, const Tensor& x, const Tensor& y) const;
+  // dx [N, I] from dy [N, O].
+  void backward_input(const Context& ctx, const Tensor& dy, const Tensor& dx) const;
+  // Adds to the gradients of weight and bias. Nothing happens for frozen ones.
+  void backward_weight(const Context& ctx, const Tensor& dy, const Tensor& x) const;
+
+ private:
+  Parameter* weight_;
+  Parameter* bias_ = nullptr;
+};
+
+}  // namespace forja
