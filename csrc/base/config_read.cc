@@ -84,6 +84,7 @@ class Reader : public ConfigVisitor {
   bool has(const char* key) const override {
     return node_.IsMap() && node_[key].IsDefined() && !node_[key].IsNull();
   }
+  bool is_scalar(const char* key) const override { return has(key) && node_[key].IsScalar(); }
 
   // After visiting: every key of the input must have been asked for, once.
   void finish() {

@@ -4,6 +4,7 @@
 #include <filesystem>
 
 #include "csrc/data/bpe_tokenizer.h"
+#include "csrc/data/tokenizer_files.h"
 #include "forja/base/error.h"
 #include "forja/base/file.h"
 #include "forja/base/hash.h"
@@ -103,6 +104,15 @@ std::unique_ptr<Tokenizer> load_tokenizer(const std::string& path) {
 }
 
 uint64_t tokenizer_file_hash(const std::string& path) { return hash_text(MappedFile(tokenizer_file(path)).text()); }
+
+void copy_tokenizer(const std::string& path, const std::string& directory) {
+  const std::string file = tokenizer_file(path), text = read_file(file);
+  const bool json = fs::path(file).extension() == ".json" || text.starts_with('{');
+  write_file(directory + (json ? "/tokenizer.json" : "/tokenizer.model"), text);
+  if (const std::string config = config_beside(file); !config.empty()) {
+    write_file(directory + "/tokenizer_config.json", config);
+  }
+}
 
 StreamingDecoder::StreamingDecoder(const Tokenizer& tokenizer, bool at_start)
     : tokenizer_(tokenizer), at_start_(at_start && tokenizer.strips_first_space()) {}

@@ -109,6 +109,8 @@ class ConfigVisitor {
   virtual void ignore_unknown() {}
   // True when the input gives this key (of this section); only while reading.
   virtual bool has(const char*) const { return false; }
+  // True when the input gives this key a single value, no list and no mapping; only while reading.
+  virtual bool is_scalar(const char*) const { return false; }
 
  protected:
   using Body = std::function<void(ConfigVisitor&)>;

@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "forja/train/flops.h"
+
+#include <algorithm>
+#include <chrono>
+
+#include "forja/ops/elementwise.h"
+#include "forja/ops/matmul.h"
+
+namespace forja {
+namespace {
+
+// Pairs (query, key) of a causal sequence of `length` with a window (0: none).
+double causal_pairs(double length, double window) {
+  if (window == 0 || window >= length) return length * (length + 1) / 2;
+  return window * (window + 1) / 2 + (length - window) * window;
+}
+
+}  // namespace
+
+int64_t matmul_parameters(const ModelConfig& m) {
+  const int64_t attention = m.hidden_size * (2 * m.query_size() + 2 * m.key_value_size());
+  const int64_t mlp = (m.is_swiglu() ? 3 : 2) * m.hidden_size * m.intermediate_size;
+  return m.num_hidden_layers * (attention + mlp) + m.vocab_size * m.hidden_size;
+}
+
+FlopsCount training_flops(const ModelConfig& m, int64_t tokens, const Tensor& sequences, int64_t sequence_length) {
+  const double matmul = 6.0 * double(matmul_parameters(m)) * double(tokens);
+  FlopsCount flops{matmul, matmul};
+  // Two products forward and four backward, 2 D multiply-adds a pair and head each.
+  const double per_pair = 12.0 * double(m.query_size());
+  for (int64_t layer = 0; layer < m.num_hidden_layers; ++layer) {
+    double pairs = 0.0;
+    for (int64_t s = 0; s < sequences.size(0); ++s) {
+      pairs += causal_pairs(sequences.ptr<int32_t>()[s * 4 + 1], double(m.window_of_layer(layer)));
+    }
+    flops.attended += per_pair * pairs;
+    flops.full_attention += per_pair * double(tokens) * double(sequence_length);
+  }
+  return flops;
+}
+
+double measure_matmul_flops(const Context& ctx, DType dtype) {
+  using Clock = std::chrono::steady_clock;
+  constexpr int64_t kSize = 1024;
+  Arena arena("matmul rate", ctx.device, 3 * kSize * kSize * 4 + (int64_t(64) << 20));
+  const Tensor a = allocate(arena, dtype, {kSize, kSize}), b = allocate(arena, dtype, {kSize, kSize});
+  const Tensor c = allocate(arena, dtype, {kSize, kSize});
+  fill_value(ctx, a, 0.5f);
+  fill_value(ctx, b, 0.25f);
+  Context measuring = ctx;
+  measuring.workspace = &arena;
+  double best_s = 1e9;
+  for (int repeat = 0; repeat < 8; ++repeat) {
+    const auto begin = Clock::now();
+    matmul(measuring, a, b.transposed(), c);
+    best_s = std::min(best_s, std::chrono::duration<double>(Clock::now() - begin).count());
+  }
+  return 2.0 * double(kSize) * double(kSize) * double(kSize) / best_s;
+}
+
+}  // namespace forja

@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "forja/train/optimizer.h"
+
+#include <cmath>
+
+#include "forja/ops/elementwise.h"
+
+namespace forja {
+
+Optimizer::Optimizer(ParameterStore& store, const OptimizerConfig& config, Arena& arena)
+    : store_(store), config_(config) {
+  state_.sum_of_squares = allocate(arena, DType::f64, {1});
+  state_.num_updates = allocate(arena, DType::i64, {1});
+  if (state_.num_updates.data) set_num_updates(0);
+}
+
+void Optimizer::step(const Context& ctx, double lr) {
+  if (!ctx.planning()) *state_.sum_of_squares.ptr<double>() = 0.0;
+  add_sum_of_squares(ctx, store_.all_gradients(), state_.sum_of_squares);
+  begin_adamw_step(ctx, state_);
+  AdamWOptions options{float(lr),          float(config_.betas[0]), float(config_.betas[1]),
+                       float(config_.eps), 0.0f,                    float(config_.clip_norm)};
+  for (const auto& p : store_.all()) {
+    if (!p->spec.trainable) continue;
+    options.weight_decay = p->spec.decay ? float(config_.weight_decay) : 0.0f;
+    const bool copies = p->master.dtype != p->weight.dtype;
+    adamw_step(ctx, state_, options, p->gradient, p->master, p->first_moment, p->second_moment,
+               copies ? p->weight : Tensor{});
+  }
+}
+
+double Optimizer::gradient_norm() const { return std::sqrt(*state_.sum_of_squares.ptr<double>()); }
+
+}  // namespace forja

@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0
+// Checkpoints: a directory of safetensors shards and a manifest.json. It is written beside, synced, then renamed: what
+// has the name is whole. Every data-parallel rank writes its share of the parameters; any number of ranks loads them.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "forja/comm/communicator.h"
+#include "forja/device/context.h"
+#include "forja/parallel/parameter.h"
+
+namespace forja {
+
+// Where a run stands. Everything random is a pure function of the seed and these.
+struct TrainState {
+  int64_t step = 0;         // steps done
+  int64_t samples = 0;      // sequences consumed
+  int64_t tokens = 0;       // target tokens trained on
+  int64_t num_updates = 0;  // optimizer updates done (skipped steps do not count)
+  uint64_t seed = 0;
+};
+
+// "step-00000100".
+std::string checkpoint_name(int64_t step);
+
+// Writes <directory>/step-XXXXXXXX, then removes checkpoints beyond the newest `keep_last` (0: keeps all). Collective.
+// config_yaml is the resolved configuration. Throws on every rank when one of them fails; nothing half-written stays,
+// and older checkpoints are not touched.
+void save_checkpoint(const std::string& directory, const TrainState& state, const ParameterStore& store,
+                     const std::string& config_yaml, int64_t keep_last, Communicator& group);
+
+// Reads parameters, and the optimizer's moments where the store trains, and returns the state. Throws bad_input for
+// a damaged file, a newer format, or shapes that differ.
+TrainState load_checkpoint(const Context& ctx, const std::string& path, ParameterStore& store);
+
+// Newest whole checkpoint of a run's checkpoint directory, or nothing.
+std::optional<std::string> latest_checkpoint(const std::string& directory);
+
+bool is_checkpoint(const std::string& path);
+// The config.yaml that was saved with it.
+std::string checkpoint_config(const std::string& path);
+// What it holds, in words; with `verify`, every checksum is checked (throws where one is wrong).
+std::string describe_checkpoint(const std::string& path, bool verify);
+
+}  // namespace forja

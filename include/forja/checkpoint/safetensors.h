@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: Apache-2.0
+// The safetensors format: 8 bytes of header length, a JSON header, then the data.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "forja/base/file.h"
+#include "forja/tensor/tensor.h"
+
+namespace forja {
+
+struct SafetensorsEntry {
+  DType dtype;
+  std::vector<int64_t> shape;
+  int64_t begin = 0, end = 0;  // byte range in the data part
+
+  int64_t num_elements() const;
+};
+
+// A memory-mapped file. Throws bad_input for a file that is truncated or no safetensors file.
+class SafetensorsFile {
+ public:
+  explicit SafetensorsFile(const std::string& path);
+
+  const std::map<std::string, SafetensorsEntry>& entries() const { return entries_; }
+  const std::map<std::string, std::string>& metadata() const { return metadata_; }
+  bool has(const std::string& name) const { return entries_.count(name) > 0; }
+  // Throws bad_input, naming the file, where the tensor is missing.
+  const SafetensorsEntry& entry(const std::string& name) const;
+  // A read-only view of the mapped bytes (up to rank 5); lives as long as this object.
+  Tensor tensor(const std::string& name) const;
+  const std::string& path() const { return path_; }
+
+ private:
+  std::string path_;
+  MappedFile file_;
+  int64_t data_begin_ = 0;
+  std::map<std::string, SafetensorsEntry> entries_;
+  std::map<std::string, std::string> metadata_;
+};
+
+// Writes a whole file atomically: tensors in the order given, contiguous host memory.
+void write_safetensors(const std::string& path, const std::vector<std::pair<std::string, Tensor>>& tensors,
+                       const std::map<std::string, std::string>& metadata = {});
+
+// Elements of a contiguous tensor of any float dtype as fp32; `out` has num_elements.
+void read_as_float(const Tensor& in, float* out);
+
+}  // namespace forja

@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: Apache-2.0
+// metrics.jsonl: one object a step, one an evaluation. Continues without a gap or a doubled step after a resume.
+#pragma once
+
+#include <cstdint>
+#include <fstream>
+#include <map>
+#include <string>
+
+#include "forja/train/engine.h"
+
+namespace forja {
+
+struct StepMetrics {
+  int64_t step = 0, tokens = 0;
+  double loss = 0.0, lr = 0.0, gradient_norm = 0.0;
+  double step_time_s = 0.0, tokens_per_s = 0.0, mfu = 0.0, mfu_full_attention = 0.0;
+  int64_t memory_bytes = 0;
+  bool skipped = false;
+  StepTimes times;
+};
+
+struct EvaluationMetrics {
+  double loss = 0.0;
+  int64_t num_targets = 0;
+};
+
+class MetricsLog {
+ public:
+  // Opens `path` for appending after dropping every line of a step beyond `last_step` (0: all), and a last line that was
+  // cut short.
+  MetricsLog(const std::string& path, int64_t last_step);
+
+  void add(const StepMetrics& metrics);
+  void add(int64_t step, const std::map<std::string, EvaluationMetrics>& evaluations);
+  void flush();
+
+ private:
+  std::string path_;
+  std::ofstream file_;
+};
+
+}  // namespace forja

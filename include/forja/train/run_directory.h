@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: Apache-2.0
+// The directory of a run: config.yaml, run.json, metrics.jsonl, tensorboard/, checkpoints/, report.html.
+#pragma once
+
+#include <optional>
+#include <string>
+
+#include "forja/train/run_config.h"
+
+namespace forja {
+
+class RunDirectory {
+ public:
+  explicit RunDirectory(std::string path) : path_(std::move(path)) {}
+
+  const std::string& path() const { return path_; }
+  std::string config() const { return path_ + "/config.yaml"; }
+  std::string run() const { return path_ + "/run.json"; }
+  std::string metrics() const { return path_ + "/metrics.jsonl"; }
+  std::string tensorboard() const { return path_ + "/tensorboard"; }
+  std::string checkpoints() const { return path_ + "/checkpoints"; }
+
+  // The checkpoint to continue from, if any. Throws bad_input when the directory holds another run (naming what
+  // differs), or any run while train.resume is never. Writes nothing.
+  std::optional<std::string> find_resume(const RunConfig& config) const;
+
+  // Makes the folders and writes config.yaml. Throws when the directory cannot be written.
+  void prepare(const RunConfig& config) const;
+
+ private:
+  std::string path_;
+};
+
+}  // namespace forja
