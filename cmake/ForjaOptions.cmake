@@ -11,7 +11,7 @@ endif()
 
 add_library(forja_flags INTERFACE)
 target_compile_options(forja_flags INTERFACE
-  $<$<COMPILE_LANGUAGE:CXX>:-Wall -Wextra -Wshadow -Wno-unknown-pragmas -ffp-contract=fast -fno-math-errno>)
+  $<$<COMPILE_LANGUAGE:CXX>:-Wall -Wextra -Wshadow -Wno-unknown-pragmas -Wno-missing-field-initializers -ffp-contract=fast -fno-math-errno>)
 if(FORJA_WERROR)
   target_compile_options(forja_flags INTERFACE $<$<COMPILE_LANGUAGE:CXX>:-Werror>)
 endif()

@@ -170,6 +170,7 @@ void DecoderLayer::backward_input(const Context& ctx, Arena& made, const RowInfo
     stash.d_mlp_output = allocate(made, dtype, {n, e});
     drop(ctx, rows, d_out, stash.d_mlp_output, 1);
   }
+  // The made arena may be the workspace: everything made is allocated outside of its scopes.
   // For gelu the gradient of the activation becomes that of `up` in place.
   stash.d_up = allocate(made, dtype, {n, stash.up.size(1)});
   const Tensor d_mid = allocate(made, dtype, {n, e});
@@ -191,20 +192,20 @@ void DecoderLayer::backward_input(const Context& ctx, Arena& made, const RowInfo
     stash.d_attention_branch = allocate(made, dtype, {n, e});
     drop(ctx, rows, d_mid, stash.d_attention_branch, 0);
   }
+  stash.d_qkv = allocate(made, dtype, {n, stash.qkv.size(1)});
   {
     ArenaScope scope(*ctx.workspace);
     const Tensor d_attention = allocate(*ctx.workspace, dtype, {n, model_.query_size()});
     output_.backward_input(ctx, stash.d_attention_branch, d_attention);
-    attend_backward(ctx, made, rows, stash, d_attention);
+    attend_backward(ctx, rows, stash, d_attention);
   }
   qkv_.backward_input(ctx, stash.d_qkv, d_in);
   attention_norm_.backward(ctx, stash.attention_norm, d_in, d_mid, d_in);
 }
 
-void DecoderLayer::attend_backward(const Context& ctx, Arena& made, const RowInfo& rows, LayerStash& stash,
+void DecoderLayer::attend_backward(const Context& ctx, const RowInfo& rows, const LayerStash& stash,
                                    const Tensor& d_attention) const {
   const int64_t n = d_attention.size(0), h = model_.num_attention_heads, d = model_.head_dim;
-  stash.d_qkv = allocate(made, d_attention.dtype, {n, stash.qkv.size(1)});
   const Heads heads = split_heads(stash.qkv, stash.qk), gradients = split_heads(stash.d_qkv, {});
   attention_backward(ctx, d_attention.view({n, h, d}), heads.q, heads.k, heads.v,
                      stash.attention_output.view({n, h, d}), stash.lse, rows.sequences, gradients.q, gradients.k,

@@ -14,6 +14,8 @@
 #include "csrc/ops/cpu/parallel.h"
 #include "csrc/ops/dispatch.h"
 
+#include <hwy/cache_control.h>
+
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "csrc/ops/cpu/gemm.cc"
 #include "csrc/ops/cpu/highway.h"
@@ -149,7 +151,6 @@ struct TileOutput {
   int64_t start_stride;
   TO* out;
   int64_t out_stride;
-  const void* next;  // start of the tile after this one: fetched meanwhile
 };
 
 template <bool kARows>
@@ -180,27 +181,35 @@ HWY_INLINE void multiply_panels(const float* HWY_RESTRICT a, const float* HWY_RE
 template <bool kARows, class TS, class TO>
 HWY_NOINLINE void whole_tile(const float* a, const float* b, int64_t depth, const TileOutput<TS, TO>& to) {
   const int64_t step = lanes();
+  // Needed at the end: fetched meanwhile.
+  if (to.start && to.start_stride) {
+#pragma GCC unroll 16
+    for (int i = 0; i < kTileRows; ++i) {
+#pragma GCC unroll 4
+      for (int v = 0; v < kTileVectors; ++v) hwy::Prefetch(to.start + i * to.start_stride + v * step);
+    }
+  }
   VF sum[kTileRows][kTileVectors];
 #pragma GCC unroll 16
   for (int i = 0; i < kTileRows; ++i) {
 #pragma GCC unroll 4
-    for (int v = 0; v < kTileVectors; ++v) {
-      sum[i][v] = to.start ? load(to.start + i * to.start_stride + v * step) : zero();
-    }
-  }
-  if (to.next) {
-#pragma GCC unroll 16
-    for (int i = 0; i < kTileRows; ++i) {
-      const TS* next = static_cast<const TS*>(to.next) + i * to.start_stride;
-#pragma GCC unroll 4
-      for (int v = 0; v < kTileVectors; ++v) hwy::Prefetch(next + v * step);
-    }
+    for (int v = 0; v < kTileVectors; ++v) sum[i][v] = zero();
   }
   multiply_panels<kARows>(a, b, depth, sum);
+  if (to.start) {
 #pragma GCC unroll 16
-  for (int i = 0; i < kTileRows; ++i) {
+    for (int i = 0; i < kTileRows; ++i) {
 #pragma GCC unroll 4
-    for (int v = 0; v < kTileVectors; ++v) store(sum[i][v], to.out + i * to.out_stride + v * step);
+      for (int v = 0; v < kTileVectors; ++v) {
+        store(hn::Add(sum[i][v], load(to.start + i * to.start_stride + v * step)), to.out + i * to.out_stride + v * step);
+      }
+    }
+  } else {
+#pragma GCC unroll 16
+    for (int i = 0; i < kTileRows; ++i) {
+#pragma GCC unroll 4
+      for (int v = 0; v < kTileVectors; ++v) store(sum[i][v], to.out + i * to.out_stride + v * step);
+    }
   }
 }
 
@@ -213,7 +222,7 @@ HWY_NOINLINE void part_tile(const float* a, const float* b, int64_t depth, int64
   for (int64_t i = 0; to.start && i < rows; ++i) {
     for (int64_t j = 0; j < columns; ++j) tile[i * kWidth + j] = float(to.start[i * to.start_stride + j]);
   }
-  whole_tile<kARows>(a, b, depth, TileOutput<float, float>{tile, kWidth, tile, kWidth, nullptr});
+  whole_tile<kARows>(a, b, depth, TileOutput<float, float>{tile, kWidth, tile, kWidth});
   for (int64_t i = 0; i < rows; ++i) {
     for (int64_t j = 0; j < columns; ++j) to.out[i * to.out_stride + j] = TO(tile[i * kWidth + j]);
   }
@@ -246,12 +255,11 @@ void tile_column(const GemmStrip& s, int64_t k_block, int64_t row_begin, int64_t
       const int64_t row = i * kTileRows, rows = std::min<int64_t>(kTileRows, s.rows - row);
       const float* a_panel = a + i * s.plan->packed_a_panel();
       const TS* from = start ? start + row * stride : start;
-      TileOutput<TS, TO> to{from, stride, out + row * out_stride + column, out_stride, nullptr};
+      const TileOutput<TS, TO> to{from, stride, out + row * out_stride + column, out_stride};
       if (rows < kTileRows || columns < width) {
         part_tile<kARows>(a_panel, b, depth, rows, columns, to);
         continue;
       }
-      if (from && stride && row + 2 * kTileRows <= s.rows) to.next = from + kTileRows * stride;
       whole_tile<kARows>(a_panel, b, depth, to);
     }
   });

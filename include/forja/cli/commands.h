@@ -8,7 +8,13 @@ class App;
 
 namespace forja {
 
+void add_train_command(CLI::App& app);
+void add_generate_command(CLI::App& app);
+void add_chat_command(CLI::App& app);
 void add_tokenize_command(CLI::App& app);
 void add_tokenizer_command(CLI::App& app);
+void add_inspect_command(CLI::App& app);
+void add_report_command(CLI::App& app);
+void add_doctor_command(CLI::App& app);
 
 }  // namespace forja

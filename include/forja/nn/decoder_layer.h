@@ -73,7 +73,7 @@ class DecoderLayer {
   Heads split_heads(const Tensor& qkv, const Tensor& qk) const;
   AttentionOptions attention_options() const;
   void attend(const Context& ctx, Arena& arena, const RowInfo& rows, LayerStash& stash, const KeyValueCache* cache) const;
-  void attend_backward(const Context& ctx, Arena& made_arena, const RowInfo& rows, LayerStash& stash,
+  void attend_backward(const Context& ctx, const RowInfo& rows, const LayerStash& stash,
                        const Tensor& d_attention) const;
   void drop(const Context& ctx, const RowInfo& rows, const Tensor& x, const Tensor& y, int site) const;
 

@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0
+// forja train CONFIG [key=value ...] [--dry-run]
+#include <CLI/CLI.hpp>
+#include <chrono>
+#include <cstdio>
+#include <memory>
+#include <thread>
+
+#include "forja/base/log.h"
+#include "forja/cli/commands.h"
+#include "forja/comm/world.h"
+#include "forja/device/cpu_topology.h"
+#include "forja/train/run_config.h"
+#include "forja/train/trainer.h"
+
+namespace forja {
+namespace {
+
+struct TrainArguments {
+  std::string config;
+  std::vector<std::string> overrides;
+  bool dry_run = false;
+  int ranks = 0;
+};
+
+void run_train(const TrainArguments& arguments, World& world) {
+  const RunConfig config = read_run_config(arguments.config, arguments.overrides);
+  if (arguments.dry_run) {
+    const std::string plan = describe_plan(config, arguments.ranks > 0 ? arguments.ranks : world.size());
+    if (world.rank() == 0) std::fputs(plan.c_str(), stdout);
+    return;
+  }
+  train(config, world);
+}
+
+// A failure of one rank ends all of them. Most failures happen on every rank at once: the lowest one tells, and the
+// others give it time to.
+[[noreturn]] void end_all_ranks(World& world, ExitCode code, const char* message) {
+  std::this_thread::sleep_for(std::chrono::milliseconds(300) * std::min(world.rank(), 20));
+  log_live("");
+  log_error("{}", message);
+  world.abort(code);
+}
+
+}  // namespace
+
+void add_train_command(CLI::App& app) {
+  auto arguments = std::make_shared<TrainArguments>();
+  CLI::App* command = app.add_subcommand("train", "Pretrain or fine-tune a model; alone or under mpirun or srun");
+  command->add_option("config", arguments->config, "The run's YAML file")->required();
+  command->add_option("overrides", arguments->overrides, "key=value, e.g. train.steps=100: changes a key of the file");
+  command->add_flag("--dry-run", arguments->dry_run, "Print the resolved run, its layout and its memory; train nothing");
+  command->add_option("--ranks", arguments->ranks, "With --dry-run: plan for this many ranks")->check(CLI::PositiveNumber);
+  command->callback([arguments] {
+    const std::unique_ptr<World> world = start_world();
+    set_log_rank(world->rank(), world->size());
+    apply_cpu_plan(plan_cpus(world->local_rank(), world->local_size()));
+    if (world->size() == 1) return run_train(*arguments, *world);
+    try {
+      run_train(*arguments, *world);
+    } catch (const Error& e) {
+      end_all_ranks(*world, e.code(), e.what());
+    } catch (const std::exception& e) {
+      end_all_ranks(*world, ExitCode::failed, e.what());
+    }
+  });
+}
+
+}  // namespace forja

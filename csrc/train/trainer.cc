@@ -1,0 +1,319 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "forja/train/trainer.h"
+
+#include <omp.h>
+
+#include <chrono>
+#include <cmath>
+#include <ctime>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+
+#include "forja/base/hash.h"
+#include "forja/base/log.h"
+#include "forja/base/text.h"
+#include "forja/base/version.h"
+#include "forja/checkpoint/checkpoint.h"
+#include "forja/checkpoint/hf_model.h"
+#include "forja/device/cpu_topology.h"
+#include "forja/ops/elementwise.h"
+#include "forja/train/engine.h"
+#include "forja/train/metrics_log.h"
+#include "forja/train/progress.h"
+#include "forja/train/run_directory.h"
+#include "forja/train/tensorboard_writer.h"
+
+namespace forja {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point begin) { return std::chrono::duration<double>(Clock::now() - begin).count(); }
+
+EngineConfig engine_config(const RunConfig& config, int dp) {
+  // The largest step of a ramp needs the most micro-batches; every one of them must divide.
+  BatchShape shape = split_batch(config.train, config.train.global_batch_size, dp);
+  if (config.train.batch_ramp.start > 0) {
+    shape.micro_batch_size = split_batch(config.train, config.train.batch_ramp.start, dp).micro_batch_size;
+    shape.num_microbatches = config.train.global_batch_size / dp / shape.micro_batch_size;
+  }
+  EngineConfig out;
+  out.model = config.model;
+  out.optimizer = config.optimizer;
+  out.compute_dtype = config.compute_dtype();
+  out.micro_batch_size = shape.micro_batch_size;
+  out.num_microbatches = shape.num_microbatches;
+  out.sequence_length = config.data.sequence_length;
+  out.document_mask = config.data.document_mask;
+  out.bucket_bytes = config.parallel.bucket_mb << 20;
+  out.seed = uint64_t(config.train.seed);
+  return out;
+}
+
+std::string utc_now() {
+  const std::time_t now = std::time(nullptr);
+  char text[32];
+  std::strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%SZ", std::gmtime(&now));
+  return text;
+}
+
+// Every rank must have read the same configuration and data.
+void agree_on(Communicator& world, const std::string& what, uint64_t hash) {
+  int64_t values[2] = {int64_t(hash >> 1), -int64_t(hash >> 1)};
+  world.all_reduce(make_tensor(values, DType::i64, {2}), ReduceOp::max, {"agreement"}).wait();
+  if (values[0] != -values[1]) fail("the ranks do not have the same {}", what);
+}
+
+class Trainer {
+ public:
+  Trainer(const RunConfig& config, World& world)
+      : config_(config),
+        world_(world),
+        directory_(config.run_directory()),
+        mesh_(make_mesh(world.communicator(), {1, world.size(), 1, 1})),
+        engine_config_(engine_config(config, mesh_.dims.dp)),
+        total_steps_(total_steps(config)),
+        train_data_(open_training_data(config.data, uint64_t(config.train.seed))) {
+    train_data_.check_vocabulary(config.model.vocab_size);
+    for (size_t i = 0; i < config.data.valid.size(); ++i) {
+      valid_data_.push_back(open_validation_data(config.data, i));
+      valid_data_.back().check_vocabulary(config.model.vocab_size);
+    }
+    agree_on(world.communicator(), "configuration", hash_text(config.to_yaml()));
+    agree_on(world.communicator(), "data", train_data_.tokenizer_hash() ^ uint64_t(train_data_.samples_per_epoch()));
+  }
+
+  void run() {
+    const std::optional<std::string> resume = directory_.find_resume(config_);
+    // Nobody writes before everybody has looked.
+    world_.communicator().barrier({"run directory"}).wait();
+    make_engine(resume);
+    if (state_.step >= total_steps_) {
+      log_info("{} has already done its {} steps", directory_.path(), total_steps_);
+      return;
+    }
+    if (leader()) open_outputs();
+    Progress progress(state_.step + 1, total_steps_, config_.train.log_every);
+    while (state_.step < total_steps_) {
+      const StepMetrics metrics = run_step(state_.step + 1);
+      record(metrics);
+      progress.show(metrics);
+      if (metrics.skipped) on_non_finite(metrics);
+      const bool last = state_.step == total_steps_;
+      if (is_due(config_.eval.every) || last) evaluate();
+      if (is_due(config_.checkpoint.every) || last) save(last);
+      if (leader()) flush_outputs();
+    }
+    log_live("");
+    log_info("done: {} steps, {} tokens; {}", state_.step, state_.tokens, directory_.path());
+  }
+
+ private:
+  bool leader() const { return world_.rank() == 0; }
+  bool is_due(int64_t every) const { return every > 0 && state_.step % every == 0; }
+
+  void make_engine(const std::optional<std::string>& resume) {
+    const MemoryPlan plan = TrainEngine::plan(engine_config_);
+    engine_ = std::make_unique<TrainEngine>(engine_config_, mesh_, &plan);
+    peak_flops_ = measure_matmul_flops(engine_->context(), engine_config_.compute_dtype);
+    log_info("{}: {} parameters, {}, {} x {} tokens a step, {}, {} a rank ({})", config_.name,
+             format_count(double(engine_->store().num_parameters())), mesh_.dims.to_string(),
+             config_.train.global_batch_size, config_.data.sequence_length, config_.train.precision,
+             format_bytes(double(plan.total())), describe(plan));
+    ParameterStore& store = engine_->store();
+    store.initialize(engine_->context(), uint64_t(config_.train.seed));
+    if (resume) {
+      state_ = load_checkpoint(engine_->context(), *resume, store);
+      engine_->optimizer().set_num_updates(state_.num_updates);
+      log_info("continuing from {} (step {})", *resume, state_.step);
+    } else if (!config_.init.from.empty()) {
+      load_initial_weights(store);
+    }
+    state_.seed = uint64_t(config_.train.seed);
+  }
+
+  void load_initial_weights(ParameterStore& store) {
+    const std::string& from = config_.init.from;
+    if (is_checkpoint(from)) {
+      load_checkpoint(engine_->context(), from, store);
+      for (const auto& p : store.all()) {
+        if (!p->spec.trainable) continue;
+        fill_zero(engine_->context(), p->first_moment);
+        fill_zero(engine_->context(), p->second_moment);
+      }
+    } else {
+      load_hf_weights(engine_->context(), from, store);
+    }
+    log_info("starting from the weights of {}", from);
+  }
+
+  static std::string describe(const MemoryPlan& p) {
+    return fmt::format("weights {}, gradients {}, optimizer {}, activations {}, workspace {}",
+                       format_bytes(double(p.weights)), format_bytes(double(p.gradients)),
+                       format_bytes(double(p.optimizer)), format_bytes(double(p.activations)),
+                       format_bytes(double(p.inputs + p.workspace)));
+  }
+
+  StepMetrics run_step(int64_t step) {
+    const auto begin = Clock::now();
+    const int64_t batch = batch_size_of_step(config_.train, step);
+    const int64_t micro = engine_config_.micro_batch_size, of_rank = batch / mesh_.dims.dp;
+    const int64_t first_of_rank = mesh_.coordinates.dp * of_rank;
+    const double lr = learning_rate(config_.optimizer.schedule, config_.optimizer.lr, step, total_steps_);
+    const StepResult result = engine_->step(
+        step, lr, of_rank / micro,
+        [&](int64_t m, const MicroBatch& b) {
+          return fill_micro_batch(train_data_, state_.samples + first_of_rank + m * micro, micro, b);
+        },
+        [&](int64_t m) { return (first_of_rank + m * micro) * config_.data.sequence_length; });
+    state_.step = step;
+    state_.samples += batch;
+    state_.tokens += result.num_targets;
+    state_.num_updates = engine_->optimizer().num_updates();
+
+    StepMetrics out;
+    out.step = step;
+    out.tokens = state_.tokens;
+    out.loss = result.loss;
+    out.lr = lr;
+    out.gradient_norm = result.gradient_norm;
+    out.step_time_s = seconds_since(begin);
+    out.tokens_per_s = double(result.num_targets) / out.step_time_s;
+    out.mfu = result.flops.attended / out.step_time_s / peak_flops_;
+    out.mfu_full_attention = result.flops.full_attention / out.step_time_s / peak_flops_;
+    out.memory_bytes = peak_resident_bytes();
+    out.skipped = result.skipped;
+    out.times = result.times;
+    return out;
+  }
+
+  void on_non_finite(const StepMetrics& metrics) {
+    if (config_.train.non_finite == "continue") return;
+    const std::string where = engine_->first_non_finite_gradient();
+    fail("step {}: the gradient is not finite (loss {}); first in {}. The weights were not changed; "
+         "train.non_finite=continue skips such steps",
+         metrics.step, metrics.loss, where.empty() ? "the sum over ranks" : where);
+  }
+
+  void evaluate() {
+    std::map<std::string, EvaluationMetrics> results;
+    const int64_t micro = engine_config_.micro_batch_size;
+    for (size_t i = 0; i < valid_data_.size(); ++i) {
+      // Whole rounds of one micro-batch a rank; a set smaller than that is an error when it is opened.
+      const int64_t round = micro * mesh_.dims.dp;
+      const int64_t wanted = config_.eval.batches * config_.train.global_batch_size / round;
+      const int64_t rounds = std::max<int64_t>(1, std::min(wanted, valid_data_[i].samples_per_epoch() / round));
+      const auto sums = engine_->evaluate(rounds, [&](int64_t m, const MicroBatch& b) {
+        return fill_micro_batch(valid_data_[i], m * round + mesh_.coordinates.dp * micro, micro, b);
+      });
+      const double loss = -sums.sum_log_probability / double(sums.num_targets);
+      const std::string name = config_.data.valid[i].name;
+      results[name] = {loss, sums.num_targets};
+      log_live("");
+      log_info("step {}: {} loss {:.4f}, perplexity {:.2f}", state_.step, name, loss, std::exp(loss));
+      if (leader()) tensorboard_->add_scalar("loss/" + name, state_.step, loss);
+    }
+    if (leader() && !results.empty()) metrics_->add(state_.step, results);
+  }
+
+  void save(bool last) {
+    try {
+      save_checkpoint(directory_.checkpoints(), state_, engine_->store(), config_.to_yaml(),
+                      config_.checkpoint.keep_last, world_.communicator());
+    } catch (const Error& e) {
+      if (last) throw;
+      log_warning("step {}: no checkpoint was saved, the run goes on: {}", state_.step, e.what());
+    }
+  }
+
+  void open_outputs() {
+    directory_.prepare(config_);
+    write_run_json();
+    metrics_ = std::make_unique<MetricsLog>(directory_.metrics(), state_.step);
+    tensorboard_ = std::make_unique<TensorboardWriter>(directory_.tensorboard(), state_.step + 1);
+  }
+
+  void write_run_json() {
+    const nlohmann::ordered_json json = {
+        {"format_version", 1},
+        {"name", config_.name},
+        {"model",
+         {{"parameters", engine_->store().num_parameters()},
+          {"layers", config_.model.num_hidden_layers},
+          {"hidden_size", config_.model.hidden_size}}},
+        {"ranks", world_.size()},
+        {"hosts", world_.hosts()},
+        {"layout", mesh_.dims.to_string()},
+        {"launcher", world_.launcher()},
+        {"device", "cpu"},
+        {"precision", config_.train.precision},
+        {"peak_flops", peak_flops_ * world_.size()},
+        {"peak_source", "measured: matmul of 1024 x 1024"},
+        {"threads_per_rank", omp_get_max_threads()},
+        {"version", kVersion},
+        {"git_revision", kGitRevision},
+        {"started", utc_now()},
+        {"cpu", cpu_model_name()}};
+    write_file(directory_.run(), json.dump(1) + "\n");
+  }
+
+  void record(const StepMetrics& m) {
+    if (!leader()) return;
+    metrics_->add(m);
+    tensorboard_->add_scalar("loss/train", m.step, m.loss);
+    tensorboard_->add_scalar("optimizer/lr", m.step, m.lr);
+    tensorboard_->add_scalar("optimizer/grad_norm", m.step, m.gradient_norm);
+    tensorboard_->add_scalar("speed/tokens_per_s", m.step, m.tokens_per_s);
+    tensorboard_->add_scalar("speed/mfu", m.step, m.mfu);
+    tensorboard_->add_scalar("memory/bytes", m.step, double(m.memory_bytes));
+  }
+
+  void flush_outputs() {
+    metrics_->flush();
+    if (Clock::now() < next_tensorboard_flush_ && state_.step < total_steps_) return;
+    tensorboard_->flush();
+    next_tensorboard_flush_ = Clock::now() + std::chrono::seconds(10);
+  }
+
+  RunConfig config_;
+  World& world_;
+  RunDirectory directory_;
+  Mesh mesh_;
+  EngineConfig engine_config_;
+  int64_t total_steps_;
+  SampleStream train_data_;
+  std::vector<SampleStream> valid_data_;
+  std::unique_ptr<TrainEngine> engine_;
+  TrainState state_;
+  double peak_flops_ = 0.0;  // of this rank
+  std::unique_ptr<MetricsLog> metrics_;
+  std::unique_ptr<TensorboardWriter> tensorboard_;
+  Clock::time_point next_tensorboard_flush_{};
+};
+
+}  // namespace
+
+void train(const RunConfig& config, World& world) { Trainer(config, world).run(); }
+
+std::string describe_plan(const RunConfig& config, int num_ranks) {
+  ParallelDims dims{1, num_ranks, 1, 1};
+  const EngineConfig engine = engine_config(config, dims.dp);
+  const MemoryPlan plan = TrainEngine::plan(engine);
+  const int64_t steps = total_steps(config);
+  const double tokens = double(samples_before_step(config.train, steps + 1)) * double(config.data.sequence_length);
+  std::string out = fmt::format("{}\n", config.to_yaml());
+  out += fmt::format("parameters      {}\n", count_parameters(config.model));
+  out += fmt::format("layout          {}\n", dims.to_string());
+  out += fmt::format("batch           {} sequences = dp {} x micro_batch_size {} x {} micro-batches\n",
+                     config.train.global_batch_size, dims.dp, engine.micro_batch_size, engine.num_microbatches);
+  out += fmt::format("length          {} steps, {} tokens\n", steps, format_count(tokens));
+  out += "memory a rank\n";
+  const std::pair<const char*, int64_t> rows[] = {
+      {"weights", plan.weights},         {"gradients", plan.gradients}, {"optimizer", plan.optimizer},
+      {"activations", plan.activations}, {"inputs", plan.inputs},       {"workspace", plan.workspace},
+      {"total", plan.total()}};
+  for (const auto& [name, bytes] : rows) out += fmt::format("  {:<13} {:>12}  ({} bytes)\n", name, format_bytes(double(bytes)), bytes);
+  return out;
+}
+
+}  // namespace forja

@@ -1,0 +1,209 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "forja/report/run_report.h"
+
+#include <nlohmann/json.hpp>
+
+#include "csrc/report/run_data.h"
+#include "tests/report/fake_run.h"
+#include "tests/testing/testing.h"
+
+namespace forja {
+namespace {
+
+using nlohmann::json;
+using testing::error_of;
+using testing::FakeRun;
+using testing::TemporaryDirectory;
+using testing::write_fake_run;
+using testing::write_text;
+
+bool contains(const std::string& text, const std::string& part) {
+  return text.find(part) != text.npos;
+}
+
+// The object that the page's script reads.
+json page_data(const std::string& html) {
+  const std::string open = "<script type=\"application/json\" id=\"data\">";
+  const size_t begin = html.find(open) + open.size();
+  return json::parse(html.substr(begin, html.find("</script>", begin) - begin));
+}
+
+// Every element that is opened is closed, in order.
+void expect_balanced(const std::string& html) {
+  const std::vector<std::string> empty = {"meta", "link", "input", "path", "!DOCTYPE"};
+  std::vector<std::string> open;
+  for (size_t i = html.find('<'); i != html.npos; i = html.find('<', i + 1)) {
+    const bool close = html[i + 1] == '/';
+    const size_t begin = i + (close ? 2 : 1);
+    const std::string name = html.substr(begin, html.find_first_of(" >\n/", begin) - begin);
+    if (std::find(empty.begin(), empty.end(), name) != empty.end()) continue;
+    if (!close) {
+      open.push_back(name);
+      if (name == "script" || name == "style") i = html.find("</", i) - 1;
+    } else {
+      ASSERT_FALSE(open.empty()) << "</" << name << "> without a start";
+      ASSERT_EQ(open.back(), name) << html.substr(i > 200 ? i - 200 : 0, 260);
+      open.pop_back();
+    }
+  }
+  EXPECT_TRUE(open.empty());
+}
+
+TEST(RunReport, ShowsTheWholeRun) {
+  TemporaryDirectory folder;
+  write_fake_run(folder.path(), {});
+  const std::string html = render_run_report(folder.path());
+  expect_balanced(html);
+  for (const char* id : {"loss", "time", "throughput", "mfu", "rate", "gradient", "memory"}) {
+    EXPECT_TRUE(contains(html, fmt::format("<figure class=\"chart\" id=\"{}\">", id))) << id;
+  }
+  for (const char* text :
+       {"gpt2-124m &lt;web &amp; code&gt;", "124 M parameters (124,439,808), 12 layers",
+        "data/web (weight 0.9), data/code (weight 0.1); sequences of 1,024 tokens",
+        "web: data/web-valid, code: data/code-valid", "4 ranks = pp 1 x dp 4 x cp 1 x tp 1",
+        "gs01r1b01, gs01r1b02", "2,000", "of 2,500", "260 GFLOP/s, measured", "perplexity",
+        "communication", "skipped steps", "Intel Xeon Platinum 8460Y+",
+        "&lt;script&gt;alert(1)&lt;/script&gt;", "prefers-color-scheme: dark"}) {
+    EXPECT_TRUE(contains(html, text)) << text;
+  }
+  EXPECT_FALSE(contains(html, "Take note"));
+  EXPECT_FALSE(contains(html, "nan"));
+  EXPECT_FALSE(contains(html, "alert(1)</script>"));
+}
+
+TEST(RunReport, MakesNoRequest) {
+  TemporaryDirectory folder;
+  write_fake_run(folder.path(), {});
+  const std::string html = render_run_report(folder.path());
+  EXPECT_TRUE(contains(html, "default-src 'none'"));
+  for (const char* part : {"http:", "https:", "src=\"", "url(", "@import", "fetch("}) {
+    EXPECT_FALSE(contains(html, part)) << part;
+  }
+}
+
+TEST(RunReport, TheScriptReadsWhatTheMetricsSay) {
+  TemporaryDirectory folder;
+  write_fake_run(folder.path(), {.steps = 40, .planned_steps = 40, .eval_every = 20});
+  const json data = page_data(render_run_report(folder.path()));
+  EXPECT_EQ(data["range"], json({1, 40}));
+  const json& loss = data["charts"]["loss"];
+  EXPECT_EQ(loss["loss"], 0);
+  ASSERT_EQ(loss["series"].size(), 3u);  // train, code, web
+  EXPECT_EQ(loss["series"][0]["x"].size(), 40u);
+  EXPECT_EQ(loss["series"][1]["x"], json({20, 40}));
+  const json last = json::parse(testing::fake_step({.steps = 40, .planned_steps = 40}, 40));
+  EXPECT_NEAR(loss["series"][0]["y"][39].get<double>(), last["loss"].get<double>(), 1e-3);
+  const json& time = data["charts"]["time"];
+  EXPECT_TRUE(time["stacked"]);
+  ASSERT_EQ(time["series"].size(), 6u);
+  EXPECT_NEAR(time["series"][1]["y"][39].get<double>(), 1e3 * last["time"]["forward"].get<double>(),
+              0.1);
+}
+
+TEST(RunReport, ALongRunStaysSmall) {
+  TemporaryDirectory folder;
+  std::filesystem::create_directories(folder.path());
+  {
+    std::ofstream metrics(folder.file("metrics.jsonl"));
+    for (int step = 1; step <= 100'000; ++step) {
+      metrics
+          << "{\"step\":" << step << ",\"tokens\":" << step * 4096ll
+          << ",\"loss\":" << 2.0 + (step * 7919ll % 1000) * 1e-4
+          << ",\"lr\":0.0003,\"grad_norm\":" << (step == 65432 ? 77.5 : 0.5)
+          << ",\"tokens_per_s\":8000,\"mfu\":0.5,\"time\":{\"forward\":0.1,\"backward\":0.2}}\n";
+      if (step % 500 == 0) {
+        metrics << "{\"step\":" << step << ",\"eval\":{\"valid\":{\"loss\":2.5}}}\n";
+      }
+    }
+  }
+  const std::string html = render_run_report(folder.path());
+  EXPECT_LT(html.size(), 2u << 20);
+  const json data = page_data(html);
+  const json& norm = data["charts"]["gradient"]["series"][0];
+  const auto spike = std::find(norm["x"].begin(), norm["x"].end(), 65432);
+  ASSERT_NE(spike, norm["x"].end());  // thinning keeps what sticks out
+  EXPECT_EQ(norm["y"][size_t(spike - norm["x"].begin())], 77.5);
+}
+
+TEST(RunReport, OptionalFieldsAndFilesMayBeMissing) {
+  TemporaryDirectory folder;
+  write_text(folder.file("metrics.jsonl"),
+             "{\"step\":1,\"loss\":3.5}\n{\"step\":2,\"loss\":null}\n");
+  std::string html = render_run_report(folder.path());
+  expect_balanced(html);
+  EXPECT_TRUE(contains(html, "run.json is missing"));
+  EXPECT_TRUE(contains(html, "config.yaml is missing"));
+  EXPECT_FALSE(contains(html, "id=\"memory\""));
+  EXPECT_FALSE(contains(html, "id=\"time\""));
+  EXPECT_FALSE(contains(html, "nan"));
+
+  write_text(folder.file("metrics.jsonl"), "{\"step\":5}\n");
+  EXPECT_FALSE(contains(render_run_report(folder.path()), "<figure"));
+  write_text(folder.file("metrics.jsonl"), "");
+  EXPECT_TRUE(contains(render_run_report(folder.path()), "No training step is recorded yet"));
+  write_text(folder.file("metrics.jsonl"), "{\"step\":0,\"eval\":{\"valid\":{\"loss\":11}}}\n");
+  EXPECT_TRUE(contains(render_run_report(folder.path()), "id=\"loss\""));
+
+  write_text(folder.file("run.json"), "{\"name\":7,\"model\":[],\"hosts\":3,\"peak_flops\":\"x\"}");
+  write_text(folder.file("config.yaml"), "train: [\xff\n");
+  html = render_run_report(folder.path());
+  expect_balanced(html);
+  EXPECT_TRUE(contains(html, "config.yaml does not parse"));
+  EXPECT_TRUE(contains(html, "\xef\xbf\xbd"));
+  write_text(folder.file("run.json"), "{\"name\":");
+  EXPECT_TRUE(contains(render_run_report(folder.path()), "run.json is damaged"));
+}
+
+TEST(RunReport, DamagedLines) {
+  TemporaryDirectory folder;
+  const std::string good = "{\"step\":1,\"loss\":3.5}\n";
+  write_text(folder.file("metrics.jsonl"), good + "{\"step\":2,\"lo");
+  RunData run = read_run(folder.path());
+  EXPECT_EQ(run.steps.size(), 1u);
+  EXPECT_EQ(run.warnings.size(), 2u);  // run.json and config.yaml, not the line cut short
+
+  write_text(folder.file("metrics.jsonl"),
+             good +
+                 "{\"step\":2,\"lo{\"step\":2,\"loss\":3}\n\n{\"step\":3,\"loss\":\"three\"}\n[4]\n"
+                 "{\"loss\":1}\n{\"step\":6,\"loss\":2.5}");
+  run = read_run(folder.path());
+  ASSERT_EQ(run.steps.size(), 2u);
+  EXPECT_EQ(run.steps[1].step, 6);
+  ASSERT_EQ(run.warnings.size(), 6u);
+  EXPECT_EQ(run.warnings[2], "metrics.jsonl, line 2: not a JSON object; left out");
+  EXPECT_EQ(run.warnings[3], "metrics.jsonl, line 4: \"loss\" is not a number; left out");
+  EXPECT_TRUE(
+      contains(render_run_report(folder.path()), "metrics.jsonl, line 4: &quot;loss&quot;"));
+}
+
+TEST(RunReport, TheLaterOfTwoEqualStepsHolds) {
+  TemporaryDirectory folder;
+  write_text(folder.file("metrics.jsonl"),
+             "{\"step\":1,\"loss\":5}\n{\"step\":2,\"loss\":4}\n{\"step\":2,\"eval\":{\"v\":{"
+             "\"loss\":9}}}\n"
+             "{\"step\":3,\"loss\":3}\n{\"step\":2,\"loss\":4.5}\n{\"step\":2,\"eval\":{\"v\":{"
+             "\"loss\":8}}}\n");
+  const RunData run = read_run(folder.path());
+  ASSERT_EQ(run.steps.size(), 2u);
+  EXPECT_EQ(run.steps[1].loss, 4.5f);
+  ASSERT_EQ(run.evals[0].records.size(), 1u);
+  EXPECT_EQ(run.evals[0].records[0].loss, 8.0);
+  EXPECT_NEAR(run.evals[0].records[0].perplexity, std::exp(8.0), 1e-6);
+}
+
+TEST(RunReport, WrongDirectoriesAreErrors) {
+  TemporaryDirectory folder;
+  const auto message = [&](const std::string& directory) {
+    return error_of([&] { render_run_report(directory); }, ExitCode::bad_input);
+  };
+  EXPECT_TRUE(contains(message(folder.file("none")), "none is not a directory"));
+  EXPECT_TRUE(contains(message(folder.path()), "has no metrics.jsonl"));
+  write_text(folder.file("metrics.jsonl"), "a letter\nto a friend\n");
+  EXPECT_TRUE(contains(message(folder.path()), "metrics.jsonl, line 1: not a JSON object"));
+  write_text(folder.file("metrics.jsonl"), "{\"step\":1}\n");
+  write_text(folder.file("run.json"), "{\"format_version\":2}");
+  EXPECT_TRUE(contains(message(folder.path()), "format version 2"));
+}
+
+}  // namespace
+}  // namespace forja
