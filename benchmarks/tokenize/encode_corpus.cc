@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Encodes a .jsonl corpus on one thread whenever a line comes in on standard input, and answers with one line:
-// seconds, tokens, and a hash of all ids (FNV-1a over little-endian int32). compare.py drives it.
+// Encodes a .jsonl corpus on one thread whenever a line comes in on standard input, and answers
+// with one line: seconds, tokens, and a hash of all ids (FNV-1a over little-endian int32).
+// compare.py drives it.
 //
 //   encode_corpus TOKENIZER CORPUS.jsonl
 #include <chrono>
@@ -17,7 +18,8 @@ namespace {
 
 uint64_t fnv1a(const std::vector<int32_t>& ids, uint64_t hash) {
   for (int32_t id : ids) {
-    for (int shift = 0; shift < 32; shift += 8) hash = (hash ^ (uint32_t(id) >> shift & 0xFF)) * 0x100000001B3ull;
+    for (int shift = 0; shift < 32; shift += 8)
+      hash = (hash ^ (uint32_t(id) >> shift & 0xFF)) * 0x100000001B3ull;
   }
   return hash;
 }
@@ -33,7 +35,8 @@ int run(const std::string& tokenizer_path, const std::string& corpus) {
     std::vector<std::vector<int32_t>> ids(texts.size());
     const auto start = std::chrono::steady_clock::now();
     for (size_t i = 0; i < texts.size(); ++i) tokenizer->encode(texts[i], {}, &ids[i]);
-    const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    const double seconds =
+        std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     uint64_t hash = 0xCBF29CE484222325ull;
     size_t tokens = 0;
     for (const auto& document : ids) {

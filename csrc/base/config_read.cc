@@ -71,7 +71,7 @@ class Reader : public ConfigVisitor {
   }
   void path(const char* key, std::string& value, const char*) override {
     scalar(key, "a path", value, parse_text);
-    if (has(key) && !value.empty() && !overridden(full(key))) value = resolve_path(value, origin_.file);
+    if (has(key) && !value.empty()) value = absolute_path(value, overridden(full(key)));
   }
 
   void fault(const char* key, const std::string& message) override {
@@ -116,7 +116,7 @@ class Reader : public ConfigVisitor {
     known_.insert(key);
     if (!has(key) || !node_[key].IsScalar()) return section_of(key, doc, body);
     std::string file = node_[key].Scalar();
-    if (!overridden(full(key))) file = resolve_path(file, origin_.file);
+    file = absolute_path(file, overridden(full(key)));
     if (!std::filesystem::exists(file)) {
       fail_input("{}: {}: no such file: {}", where(key, node_[key]), full(key), file);
     }
@@ -224,6 +224,12 @@ class Reader : public ConfigVisitor {
   }
 
   std::string full(const std::string& key) const { return path_.empty() ? key : path_ + "." + key; }
+
+  // Relative to the file that holds it, or to the working directory when it comes from the command line.
+  std::string absolute_path(const std::string& path, bool from_command_line) const {
+    namespace fs = std::filesystem;
+    return fs::absolute(from_command_line ? path : resolve_path(path, origin_.file)).lexically_normal().string();
+  }
 
   bool overridden(const std::string& path) const { return origin_.overrides->count(path) > 0; }
 

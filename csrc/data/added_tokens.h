@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Tokens that were added to a vocabulary by their text, such as <|endoftext|>: they are found in the text before it is
-// split into words.
+// Tokens that were added to a vocabulary by their text, such as <|endoftext|>: they are found in
+// the text before it is split into words.
 #pragma once
 
 #include <array>
@@ -31,8 +31,8 @@ class AddedTokenFinder {
   void add(const AddedToken& token);
   bool empty() const { return tokens_.empty(); }
 
-  // Cuts `text` at the added tokens in it, the leftmost first, the longest of those: calls text_part(part) for what is
-  // between them, never empty, and token(id) for each, in order.
+  // Cuts `text` at the added tokens in it, the leftmost first, the longest of those: calls
+  // text_part(part) for what is between them, never empty, and token(id) for each, in order.
   void split(std::string_view text, SpecialText special,
              const std::function<void(std::string_view)>& text_part,
              const std::function<void(int32_t)>& token) const;

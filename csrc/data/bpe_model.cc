@@ -15,9 +15,13 @@ constexpr uint64_t kGolden = 0x9E3779B97F4A7C15ull;
 // Up to here a scan of all pairs for the lowest rank beats a heap.
 constexpr size_t kShortPiece = 64;
 
-uint64_t pair_of(int32_t left, int32_t right) { return uint64_t(uint32_t(left)) << 32 | uint32_t(right); }
+uint64_t pair_of(int32_t left, int32_t right) {
+  return uint64_t(uint32_t(left)) << 32 | uint32_t(right);
+}
 
-int utf8_length(uint8_t first) { return first < 0x80 ? 1 : first < 0xE0 ? 2 : first < 0xF0 ? 3 : 4; }
+int utf8_length(uint8_t first) {
+  return first < 0x80 ? 1 : first < 0xE0 ? 2 : first < 0xF0 ? 3 : 4;
+}
 
 }  // namespace
 
@@ -33,12 +37,14 @@ BpeModel::BpeModel(const std::vector<std::string>& tokens, const std::vector<Bpe
     if (token.empty()) continue;
     const auto [at, is_new] = token_ids_.emplace(token, int32_t(id));
     if (!is_new) fail_input("tokens {} and {} have the same text", at->second, id);
-    if (alphabet == BpeAlphabet::bytes && token.size() == 1) byte_ids_[uint8_t(token[0])] = int32_t(id);
+    if (alphabet == BpeAlphabet::bytes && token.size() == 1)
+      byte_ids_[uint8_t(token[0])] = int32_t(id);
   }
   if (alphabet == BpeAlphabet::characters) {
     for (int byte = 0; byte < 256; ++byte) {
       const auto at = token_ids_.find(fmt::format("<0x{:02X}>", byte));
-      if (at == token_ids_.end()) fail_input("the vocabulary lacks the byte token <0x{:02X}>", byte);
+      if (at == token_ids_.end())
+        fail_input("the vocabulary lacks the byte token <0x{:02X}>", byte);
       byte_ids_[byte] = at->second;
     }
   }
@@ -51,7 +57,8 @@ BpeModel::BpeModel(const std::vector<std::string>& tokens, const std::vector<Bpe
 void BpeModel::add_merge(const BpeMerge& merge) {
   const uint64_t pair = pair_of(merge.left, merge.right);
   size_t slot = pair * kGolden >> pair_shift_;
-  while (pairs_[slot].pair != kNoPair && pairs_[slot].pair != pair) slot = (slot + 1) & (pairs_.size() - 1);
+  while (pairs_[slot].pair != kNoPair && pairs_[slot].pair != pair)
+    slot = (slot + 1) & (pairs_.size() - 1);
   pairs_[slot] = {pair, merge.rank, merge.result};
 }
 
@@ -115,7 +122,8 @@ void BpeModel::start_symbols(std::string_view piece, std::vector<int32_t>* symbo
   }
 }
 
-void BpeModel::encode_new(std::string_view piece, BpeScratch* scratch, std::vector<int32_t>* ids) const {
+void BpeModel::encode_new(std::string_view piece, BpeScratch* scratch,
+                          std::vector<int32_t>* ids) const {
   if (ignore_merges_) {
     const auto at = token_ids_.find(std::string(piece));
     if (at != token_ids_.end()) return ids->push_back(at->second);
@@ -139,7 +147,8 @@ void BpeModel::merge_short(BpeScratch* scratch) const {
     const size_t best = size_t(std::min_element(ranks, ranks + n - 1) - ranks);
     if (ranks[best] == kNoRank) break;
     symbols[best] = results[best];
-    std::copy(symbols.begin() + ptrdiff_t(best) + 2, symbols.begin() + ptrdiff_t(n), symbols.begin() + ptrdiff_t(best) + 1);
+    std::copy(symbols.begin() + ptrdiff_t(best) + 2, symbols.begin() + ptrdiff_t(n),
+              symbols.begin() + ptrdiff_t(best) + 1);
     if (best + 2 < n) {
       std::copy(ranks + best + 2, ranks + n - 1, ranks + best + 1);
       std::copy(results + best + 2, results + n - 1, results + best + 1);
@@ -151,7 +160,8 @@ void BpeModel::merge_short(BpeScratch* scratch) const {
   symbols.resize(n);
 }
 
-// A linked list of symbols and a heap of candidate pairs; a candidate whose pair has changed since is skipped.
+// A linked list of symbols and a heap of candidate pairs; a candidate whose pair has changed since
+// is skipped.
 void BpeModel::merge_long(BpeScratch* scratch) const {
   std::vector<int32_t>& symbols = scratch->symbols_;
   std::vector<int32_t>& ranks = scratch->ranks_;

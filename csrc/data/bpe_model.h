@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The merging of byte-pair encoding: a piece of text (a word) to token ids. Of all adjacent pairs that may merge, the one
-// of the lowest rank merges first, the leftmost of equals; until none is left.
+// The merging of byte-pair encoding: a piece of text (a word) to token ids. Of all adjacent pairs
+// that may merge, the one of the lowest rank merges first, the leftmost of equals; until none is
+// left.
 #pragma once
 
 #include <array>
@@ -24,10 +25,12 @@ struct BpeMerge {
 // What a piece is before any merge.
 enum class BpeAlphabet {
   bytes,       // one token a byte
-  characters,  // one token a character; a character without one becomes the tokens <0xXX> of its bytes
+  characters,  // one token a character; a character without one becomes the tokens <0xXX> of its
+               // bytes
 };
 
-// What one thread needs while encoding: a bounded cache of pieces already seen, and room to merge in.
+// What one thread needs while encoding: a bounded cache of pieces already seen, and room to merge
+// in.
 class BpeScratch {
  public:
   BpeScratch();
@@ -49,8 +52,9 @@ class BpeScratch {
 
 class BpeModel {
  public:
-  // `tokens`: the text of every id of the model (empty: no such id). `ignore_merges`: a piece that is a token is that
-  // token, whether or not merges reach it. Throws bad_input when a token occurs twice, or the bytes lack tokens.
+  // `tokens`: the text of every id of the model (empty: no such id). `ignore_merges`: a piece that
+  // is a token is that token, whether or not merges reach it. Throws bad_input when a token occurs
+  // twice, or the bytes lack tokens.
   BpeModel(const std::vector<std::string>& tokens, const std::vector<BpeMerge>& merges,
            BpeAlphabet alphabet, bool ignore_merges);
 

@@ -10,10 +10,12 @@
 
 namespace forja {
 
-const std::vector<std::string> kUsualEosNames = {"<|endoftext|>", "</s>", "<|end_of_text|>", "<eos>"};
+const std::vector<std::string> kUsualEosNames = {"<|endoftext|>", "</s>", "<|end_of_text|>",
+                                                 "<eos>"};
 const std::vector<std::string> kUsualBosNames = {"<|begin_of_text|>", "<s>", "<bos>"};
 
-std::optional<int32_t> find_first(const std::vector<AddedToken>& added, const std::vector<std::string>& names) {
+std::optional<int32_t> find_first(const std::vector<AddedToken>& added,
+                                  const std::vector<std::string>& names) {
   for (const std::string& name : names) {
     for (const AddedToken& token : added) {
       if (token.content == name) return token.id;
@@ -41,13 +43,15 @@ std::string replace_all(std::string_view text, std::string_view from, std::strin
 // The byte of "<0x0A>", or -1.
 int byte_token(std::string_view text) {
   if (text.size() != 6 || text.substr(0, 3) != "<0x" || text[5] != '>') return -1;
-  const auto digit = [](char c) { return c >= '0' && c <= '9' ? c - '0' : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1; };
+  const auto digit = [](char c) {
+    return c >= '0' && c <= '9' ? c - '0' : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+  };
   const int high = digit(text[3]), low = digit(text[4]);
   return high < 0 || low < 0 ? -1 : high * 16 + low;
 }
 
-// True when no token continues past a word: merges never cross from another character to a mark, so that cutting there
-// changes nothing and short pieces come out of the cache.
+// True when no token continues past a word: merges never cross from another character to a mark, so
+// that cutting there changes nothing and short pieces come out of the cache.
 bool words_are_separate(const std::vector<std::string>& tokens) {
   return std::none_of(tokens.begin(), tokens.end(), [](std::string_view token) {
     while (token.starts_with(kMark)) token.remove_prefix(kMark.size());
@@ -58,7 +62,8 @@ bool words_are_separate(const std::vector<std::string>& tokens) {
 class BpeTokenizer : public Tokenizer {
  public:
   BpeTokenizer(BpeSpec spec, uint64_t hash)
-      : spec_(std::move(spec)), model_(spec_.tokens, spec_.merges, spec_.alphabet, spec_.ignore_merges) {
+      : spec_(std::move(spec)),
+        model_(spec_.tokens, spec_.merges, spec_.alphabet, spec_.ignore_merges) {
     kind_ = spec_.kind;
     hash_ = hash;
     bos_id_ = spec_.bos_id;
@@ -66,7 +71,8 @@ class BpeTokenizer : public Tokenizer {
     adds_bos_ = spec_.adds_bos;
     strips_first_space_ = spec_.strips_first_space;
     words_separate_ = spec_.alphabet == BpeAlphabet::characters && words_are_separate(spec_.tokens);
-    for (const std::string& pattern : spec_.split_patterns) splitters_.push_back(make_splitter(pattern));
+    for (const std::string& pattern : spec_.split_patterns)
+      splitters_.push_back(make_splitter(pattern));
     fill_tables();
     spec_.merges = {};
   }
@@ -90,13 +96,15 @@ class BpeTokenizer : public Tokenizer {
   }
 
  protected:
-  void encode_text(std::string_view text, SpecialText special, std::vector<int32_t>* ids) const override {
+  void encode_text(std::string_view text, SpecialText special,
+                   std::vector<int32_t>* ids) const override {
     const ScratchLease lease(*this);
     const auto push = [&](int32_t id) { ids->push_back(id); };
     raw_added_.split(
         text, special,
         [&](std::string_view part) {
-          if (normalized_added_.empty() && !changes_text()) return encode_part(part, lease.get(), ids);
+          if (normalized_added_.empty() && !changes_text())
+            return encode_part(part, lease.get(), ids);
           const std::string normal = normalize(part, part.data() == text.data());
           normalized_added_.split(
               normal, special, [&](std::string_view p) { encode_part(p, lease.get(), ids); }, push);
@@ -138,7 +146,8 @@ class BpeTokenizer : public Tokenizer {
 
   void fill_tables() {
     vocab_size_ = int64_t(spec_.tokens.size());
-    for (const AddedToken& token : spec_.added) vocab_size_ = std::max<int64_t>(vocab_size_, token.id + 1);
+    for (const AddedToken& token : spec_.added)
+      vocab_size_ = std::max<int64_t>(vocab_size_, token.id + 1);
     bytes_ = spec_.tokens;
     bytes_.resize(size_t(vocab_size_));
     special_.assign(size_t(vocab_size_), false);
@@ -189,7 +198,8 @@ class BpeTokenizer : public Tokenizer {
   }
 
   // Cuts by the patterns from `level` on and encodes the pieces.
-  void encode_split(std::string_view part, size_t level, Scratch* scratch, std::vector<int32_t>* ids) const {
+  void encode_split(std::string_view part, size_t level, Scratch* scratch,
+                    std::vector<int32_t>* ids) const {
     if (level == splitters_.size()) return model_.encode_piece(part, &scratch->bpe, ids);
     const bool last = level + 1 == splitters_.size();
     std::vector<size_t>& ends = scratch->ends[level];

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A tokenizer of the BPE family, described by data: the loaders of tokenizer.json and of tiktoken files fill a BpeSpec.
+// A tokenizer of the BPE family, described by data: the loaders of tokenizer.json and of tiktoken
+// files fill a BpeSpec.
 #pragma once
 
 #include <cstdint>
@@ -20,7 +21,8 @@ enum class PrefixPlace { nowhere, first_part, every_part };
 
 struct BpeSpec {
   std::string kind;
-  std::vector<std::string> tokens;  // of the model, by id, as pieces contain them (bytes, or characters with "▁")
+  std::vector<std::string>
+      tokens;  // of the model, by id, as pieces contain them (bytes, or characters with "▁")
   std::vector<BpeMerge> merges;
   BpeAlphabet alphabet = BpeAlphabet::bytes;
   bool ignore_merges = false;
@@ -44,14 +46,15 @@ struct BpeSpec {
 std::unique_ptr<Tokenizer> make_bpe_tokenizer(BpeSpec spec, uint64_t hash);
 
 // The loaders: `text` is the file's content, `path` names it in messages.
-BpeSpec read_tokenizer_json(std::string_view text, const std::string& path, const std::string& config_text);
+BpeSpec read_tokenizer_json(std::string_view text, const std::string& path,
+                            const std::string& config_text);
 BpeSpec read_tiktoken(std::string_view text, const std::string& path);
 // True when the content has lines of "base64 rank".
 bool looks_like_tiktoken(std::string_view text);
 
 // A SentencePiece model (a serialised protocol buffer).
-std::unique_ptr<Tokenizer> make_sentencepiece_tokenizer(std::string_view model, const std::string& path,
-                                                        uint64_t hash);
+std::unique_ptr<Tokenizer> make_sentencepiece_tokenizer(std::string_view model,
+                                                        const std::string& path, uint64_t hash);
 
 // GPT-2's reversible spelling of bytes by printable characters: the character of a byte, in UTF-8.
 const std::string& byte_level_character(uint8_t byte);
@@ -59,7 +62,8 @@ const std::string& byte_level_character(uint8_t byte);
 bool byte_level_bytes(std::string_view text, std::string* bytes);
 
 // The first of `names` that an added token has.
-std::optional<int32_t> find_first(const std::vector<AddedToken>& added, const std::vector<std::string>& names);
+std::optional<int32_t> find_first(const std::vector<AddedToken>& added,
+                                  const std::vector<std::string>& names);
 extern const std::vector<std::string> kUsualEosNames, kUsualBosNames;
 
 }  // namespace forja

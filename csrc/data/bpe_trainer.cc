@@ -29,7 +29,8 @@ class PairMerger {
     for (char byte : bytes) symbols_.push_back(ids_.at(std::string(1, byte)));
     const uint32_t index = uint32_t(words_.size());
     words_.push_back(word);
-    for (int64_t i = word.begin; i + 1 < word.begin + word.length; ++i) change(symbols_[i], symbols_[i + 1], count, index);
+    for (int64_t i = word.begin; i + 1 < word.begin + word.length; ++i)
+      change(symbols_[i], symbols_[i + 1], count, index);
   }
 
   void run(int64_t num_tokens, int64_t min_count, const std::function<void(int64_t)>& progress) {
@@ -83,7 +84,8 @@ class PairMerger {
   void merge(uint64_t pair) {
     const int32_t left = int32_t(pair >> 32), right = int32_t(pair & 0xFFFFFFFFu);
     // The same text may come about in two ways ("ab" + "c", "a" + "bc"): it stays one token.
-    const auto [at, is_new] = ids_.emplace(tokens_[size_t(left)] + tokens_[size_t(right)], int32_t(tokens_.size()));
+    const auto [at, is_new] =
+        ids_.emplace(tokens_[size_t(left)] + tokens_[size_t(right)], int32_t(tokens_.size()));
     if (is_new) tokens_.push_back(at->first);
     merges_.push_back({left, right});
     std::vector<uint32_t> words = std::move(pairs_.at(pair).words);
@@ -137,7 +139,8 @@ class PairMerger {
 // The 256 bytes in the order of their characters, as in GPT-2.
 std::vector<std::string> byte_tokens() {
   std::vector<std::pair<std::string, std::string>> spelt;
-  for (int byte = 0; byte < 256; ++byte) spelt.push_back({byte_level_character(uint8_t(byte)), std::string(1, char(byte))});
+  for (int byte = 0; byte < 256; ++byte)
+    spelt.push_back({byte_level_character(uint8_t(byte)), std::string(1, char(byte))});
   std::sort(spelt.begin(), spelt.end());  // UTF-8 sorts as its code points do
   std::vector<std::string> tokens;
   for (const auto& [character, byte] : spelt) tokens.push_back(byte);
@@ -178,11 +181,13 @@ std::string print_tokenizer_json(const PairMerger& merger, const std::string& en
     "vocab": {{
 )",
       end_id, quoted(end_token));
-  for (size_t id = 0; id < end_id; ++id) out += fmt::format("      {}: {},\n", quoted(spelling(merger.tokens()[id])), id);
+  for (size_t id = 0; id < end_id; ++id)
+    out += fmt::format("      {}: {},\n", quoted(spelling(merger.tokens()[id])), id);
   out += fmt::format("      {}: {}\n    }},\n    \"merges\": [", quoted(end_token), end_id);
   const char* separator = "\n";
   for (const auto& [left, right] : merger.merges()) {
-    const std::string merge = spelling(merger.tokens()[size_t(left)]) + " " + spelling(merger.tokens()[size_t(right)]);
+    const std::string merge =
+        spelling(merger.tokens()[size_t(left)]) + " " + spelling(merger.tokens()[size_t(right)]);
     out += separator + ("      " + quoted(merge));
     separator = ",\n";
   }
@@ -201,7 +206,8 @@ struct BpeTrainer::State {
 
 BpeTrainer::BpeTrainer(BpeTrainerOptions options) : state_(std::make_unique<State>()) {
   if (options.vocab_size < 257) {
-    fail_input("a vocabulary of {}: expected at least 257, the bytes and the end-of-text token", options.vocab_size);
+    fail_input("a vocabulary of {}: expected at least 257, the bytes and the end-of-text token",
+               options.vocab_size);
   }
   if (options.end_token.empty()) fail_input("the end-of-text token has no text");
   state_->options = std::move(options);
@@ -236,9 +242,10 @@ std::string BpeTrainer::train(const std::function<void(int64_t)>& progress) {
   return print_tokenizer_json(merger, state_->options.end_token);
 }
 
-TrainTokenizerResult train_tokenizer(const std::vector<std::string>& inputs, const TextSourceOptions& text,
-                                     const BpeTrainerOptions& options, const std::string& output_file,
-                                     const std::function<void(const TrainTokenizerProgress&)>& progress) {
+TrainTokenizerResult train_tokenizer(
+    const std::vector<std::string>& inputs, const TextSourceOptions& text,
+    const BpeTrainerOptions& options, const std::string& output_file,
+    const std::function<void(const TrainTokenizerProgress&)>& progress) {
   BpeTrainer trainer(options);
   TextSource source(inputs, text);
   TrainTokenizerResult result;

@@ -7,12 +7,14 @@
 namespace forja {
 namespace {
 
-// Printable Latin-1 characters stand for themselves, the other bytes for 256, 257, ... in order (all below 0x800).
+// Printable Latin-1 characters stand for themselves, the other bytes for 256, 257, ... in order
+// (all below 0x800).
 std::array<std::string, 256> make_characters() {
   std::array<std::string, 256> characters;
   uint32_t next = 256;
   for (uint32_t byte = 0; byte < 256; ++byte) {
-    const bool printable = (byte >= 33 && byte <= 126) || (byte >= 161 && byte <= 172) || byte >= 174;
+    const bool printable =
+        (byte >= 33 && byte <= 126) || (byte >= 161 && byte <= 172) || byte >= 174;
     const uint32_t c = printable ? byte : next++;
     if (c < 0x80) {
       characters[byte] = std::string(1, char(c));

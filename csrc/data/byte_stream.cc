@@ -17,7 +17,8 @@ namespace {
 
 class PlainStream : public ByteStream {
  public:
-  explicit PlainStream(const std::string& path) : path_(path), fd_(::open(path.c_str(), O_RDONLY | O_CLOEXEC)) {
+  explicit PlainStream(const std::string& path)
+      : path_(path), fd_(::open(path.c_str(), O_RDONLY | O_CLOEXEC)) {
     if (fd_ < 0) fail_input("cannot open {}: {}", path, std::strerror(errno));
   }
   ~PlainStream() override { ::close(fd_); }
@@ -42,18 +43,21 @@ class PlainStream : public ByteStream {
 // What both decompressors share: a buffer of stored bytes.
 class CompressedStream : public ByteStream {
  public:
-  explicit CompressedStream(const std::string& path) : path_(path), file_(path), input_(256 << 10) {}
+  explicit CompressedStream(const std::string& path)
+      : path_(path), file_(path), input_(256 << 10) {}
   int64_t stored_bytes_done() const override { return file_.stored_bytes_done(); }
 
  protected:
   // More stored bytes into input_; their number, 0 at the end of the file.
   int64_t refill() { return file_.read(input_.data(), int64_t(input_.size())); }
   [[noreturn]] void truncated(const char* kind) const {
-    fail_input("{}: the {} data is truncated: the file ends after {} bytes, inside the compressed stream", path_, kind,
-               file_.stored_bytes_done());
+    fail_input(
+        "{}: the {} data is truncated: the file ends after {} bytes, inside the compressed stream",
+        path_, kind, file_.stored_bytes_done());
   }
   [[noreturn]] void damaged(const char* kind, const char* why) const {
-    fail_input("{}: damaged {} data before byte {}: {}", path_, kind, file_.stored_bytes_done(), why);
+    fail_input("{}: damaged {} data before byte {}: {}", path_, kind, file_.stored_bytes_done(),
+               why);
   }
 
   std::string path_;
@@ -64,7 +68,8 @@ class CompressedStream : public ByteStream {
 class GzipStream : public CompressedStream {
  public:
   explicit GzipStream(const std::string& path) : CompressedStream(path) {
-    FORJA_CHECK(inflateInit2(&z_, 15 + 16) == Z_OK, "zlib has no memory left");  // 16: gzip headers only
+    FORJA_CHECK(inflateInit2(&z_, 15 + 16) == Z_OK,
+                "zlib has no memory left");  // 16: gzip headers only
   }
   ~GzipStream() override { inflateEnd(&z_); }
 
@@ -84,7 +89,8 @@ class GzipStream : public CompressedStream {
       between_members_ = false;
       const int result = inflate(&z_, Z_NO_FLUSH);
       if (result == Z_STREAM_END) {
-        between_members_ = true;  // another member may follow: files are often made by concatenation
+        between_members_ =
+            true;  // another member may follow: files are often made by concatenation
       } else if (result != Z_OK) {
         damaged("gzip", z_.msg ? z_.msg : "unexpected end");
       }

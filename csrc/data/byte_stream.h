@@ -11,7 +11,8 @@ namespace forja {
 class ByteStream {
  public:
   virtual ~ByteStream() = default;
-  // Up to `capacity` bytes into `buffer`; 0 at the end. Throws bad_input for damaged or truncated data.
+  // Up to `capacity` bytes into `buffer`; 0 at the end. Throws bad_input for damaged or truncated
+  // data.
   virtual int64_t read(char* buffer, int64_t capacity) = 0;
   // Bytes of the stored file read so far.
   virtual int64_t stored_bytes_done() const = 0;

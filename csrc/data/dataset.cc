@@ -34,21 +34,23 @@ Dataset::Dataset(std::string directory) : directory_(std::move(directory)) {
   if (!fs::exists(directory_)) fail_input("there is no dataset {}", directory_);
   const std::string manifest = directory_ + "/manifest.json";
   if (!fs::exists(manifest)) {
-    fail_input("{} is not a dataset: it has no manifest.json; make one with forja tokenize", directory_);
+    fail_input("{} is not a dataset: it has no manifest.json; make one with forja tokenize",
+               directory_);
   }
   info_ = parse_manifest(MappedFile(manifest).text(), manifest);
   int64_t tokens = 0, documents = 0;
   for (const ShardInfo& shard : info_.shards) {
     Shard s;
     s.tokens = map_checked(shard.name + ".tokens", shard.num_tokens * dtype_bytes(info_.dtype));
-    s.documents = map_checked(shard.name + ".documents", shard.num_documents * int64_t(sizeof(int64_t)));
+    s.documents =
+        map_checked(shard.name + ".documents", shard.num_documents * int64_t(sizeof(int64_t)));
     s.first_token = tokens;
     s.first_document = documents;
     s.num_tokens = shard.num_tokens;
     s.num_documents = shard.num_documents;
     if (s.num_documents > 0 && s.ends()[s.num_documents - 1] != s.num_tokens) {
-      fail_input("{}/{}.documents ends at token {}, expected {}: the file is damaged", directory_, shard.name,
-                 s.ends()[s.num_documents - 1], s.num_tokens);
+      fail_input("{}/{}.documents ends at token {}, expected {}: the file is damaged", directory_,
+                 shard.name, s.ends()[s.num_documents - 1], s.num_tokens);
     }
     tokens += shard.num_tokens;
     documents += shard.num_documents;
@@ -59,8 +61,9 @@ Dataset::Dataset(std::string directory) : directory_(std::move(directory)) {
 MappedFile Dataset::map_checked(const std::string& name, int64_t expected_bytes) const {
   MappedFile file(directory_ + "/" + name);
   if (file.size() != expected_bytes) {
-    fail_input("{}/{}: expected {} bytes, found {}: the file is truncated or belongs to another dataset", directory_,
-               name, expected_bytes, file.size());
+    fail_input(
+        "{}/{}: expected {} bytes, found {}: the file is truncated or belongs to another dataset",
+        directory_, name, expected_bytes, file.size());
   }
   return file;
 }
@@ -72,8 +75,8 @@ size_t Dataset::shard_of_token(int64_t token) const {
 }
 
 void Dataset::read(int64_t first, int64_t count, int32_t* tokens) const {
-  FORJA_CHECK(first >= 0 && count >= 0 && first + count <= num_tokens(), "tokens [{}, {}) of {}", first, first + count,
-              num_tokens());
+  FORJA_CHECK(first >= 0 && count >= 0 && first + count <= num_tokens(), "tokens [{}, {}) of {}",
+              first, first + count, num_tokens());
   for (size_t i = count > 0 ? shard_of_token(first) : 0; count > 0; ++i) {
     const Shard& shard = shards_[i];
     const int64_t offset = first - shard.first_token;
@@ -83,8 +86,10 @@ void Dataset::read(int64_t first, int64_t count, int32_t* tokens) const {
             ? widen(reinterpret_cast<const uint16_t*>(shard.tokens.data()) + offset, here, tokens)
             : widen(reinterpret_cast<const int32_t*>(shard.tokens.data()) + offset, here, tokens);
     if (here > 0 && int64_t(largest) >= info_.vocab_size) {
-      fail_input("{}/{}.tokens holds the id {} among tokens [{}, {}), the vocabulary has {}: the file is damaged",
-                 directory_, info_.shards[i].name, largest, offset, offset + here, info_.vocab_size);
+      fail_input(
+          "{}/{}.tokens holds the id {} among tokens [{}, {}), the vocabulary has {}: the file is "
+          "damaged",
+          directory_, info_.shards[i].name, largest, offset, offset + here, info_.vocab_size);
     }
     first += here;
     tokens += here;
@@ -98,11 +103,14 @@ void Dataset::document_starts(int64_t first, int64_t count, std::vector<int32_t>
   for (size_t i = first < last ? shard_of_token(first) : shards_.size(); i < shards_.size(); ++i) {
     const Shard& shard = shards_[i];
     if (shard.first_token >= last) break;
-    // The first document of the shard starts at its first token, every other where the one before ends.
-    if (shard.num_documents > 0 && shard.first_token >= first) starts->push_back(int32_t(shard.first_token - first));
+    // The first document of the shard starts at its first token, every other where the one before
+    // ends.
+    if (shard.num_documents > 0 && shard.first_token >= first)
+      starts->push_back(int32_t(shard.first_token - first));
     const int64_t* ends = shard.ends();
     const int64_t* stop = ends + std::max<int64_t>(shard.num_documents - 1, 0);
-    const int64_t* at = std::lower_bound(ends, stop, std::max<int64_t>(first - shard.first_token, 1));
+    const int64_t* at =
+        std::lower_bound(ends, stop, std::max<int64_t>(first - shard.first_token, 1));
     for (; at < stop && shard.first_token + *at < last; ++at) {
       starts->push_back(int32_t(shard.first_token + *at - first));
     }
@@ -110,9 +118,11 @@ void Dataset::document_starts(int64_t first, int64_t count, std::vector<int32_t>
 }
 
 void Dataset::document_range(int64_t document, int64_t* begin, int64_t* end) const {
-  FORJA_CHECK(document >= 0 && document < num_documents(), "document {} of {}", document, num_documents());
-  const auto after = std::upper_bound(shards_.begin(), shards_.end(), document,
-                                      [](int64_t d, const Shard& s) { return d < s.first_document; });
+  FORJA_CHECK(document >= 0 && document < num_documents(), "document {} of {}", document,
+              num_documents());
+  const auto after =
+      std::upper_bound(shards_.begin(), shards_.end(), document,
+                       [](int64_t d, const Shard& s) { return d < s.first_document; });
   const Shard& shard = *(after - 1);
   const int64_t i = document - shard.first_document;
   *begin = shard.first_token + (i == 0 ? 0 : shard.ends()[i - 1]);
@@ -127,20 +137,21 @@ void Dataset::verify() const {
     const auto check = [&](const char* extension, const MappedFile& file, uint64_t expected) {
       const uint64_t found = hash_bytes(file.data(), file.size());
       if (found != expected) {
-        fail_input("{}/{}{}: expected the checksum {}, found {}: the file is damaged", directory_, info.name, extension,
-                   hash_hex(expected), hash_hex(found));
+        fail_input("{}/{}{}: expected the checksum {}, found {}: the file is damaged", directory_,
+                   info.name, extension, hash_hex(expected), hash_hex(found));
       }
     };
     check(".tokens", shard.tokens, info.tokens_hash);
     check(".documents", shard.documents, info.documents_hash);
     for (int64_t d = 0; d < shard.num_documents; ++d) {
       if (shard.ends()[d] <= (d == 0 ? 0 : shard.ends()[d - 1])) {
-        fail_input("{}/{}.documents: document {} ends at {}, before it begins", directory_, info.name, d,
-                   shard.ends()[d]);
+        fail_input("{}/{}.documents: document {} ends at {}, before it begins", directory_,
+                   info.name, d, shard.ends()[d]);
       }
     }
     for (int64_t t = 0; t < shard.num_tokens; t += int64_t(tokens.size())) {
-      read(shard.first_token + t, std::min(int64_t(tokens.size()), shard.num_tokens - t), tokens.data());
+      read(shard.first_token + t, std::min(int64_t(tokens.size()), shard.num_tokens - t),
+           tokens.data());
     }
   }
 }

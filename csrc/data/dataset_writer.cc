@@ -39,10 +39,12 @@ uint64_t hash_file(const std::string& path) {
 
 }  // namespace
 
-DatasetWriter::DatasetWriter(std::string directory, const Tokenizer& tokenizer, const std::string& tokenizer_path,
-                             int32_t eos_id, DatasetWriterOptions options)
+DatasetWriter::DatasetWriter(std::string directory, const Tokenizer& tokenizer,
+                             const std::string& tokenizer_path, int32_t eos_id,
+                             DatasetWriterOptions options)
     : directory_(without_trailing_slash(std::move(directory))), options_(options) {
-  if (options_.shard_tokens < 1) fail_input("a shard of {} tokens: expected 1 or more", options_.shard_tokens);
+  if (options_.shard_tokens < 1)
+    fail_input("a shard of {} tokens: expected 1 or more", options_.shard_tokens);
   check_output(directory_, options_.existing);
   info_.vocab_size = tokenizer.vocab_size();
   info_.dtype = token_dtype(info_.vocab_size);
@@ -88,7 +90,8 @@ void DatasetWriter::end_shard() {
 
 void DatasetWriter::append_tokens(const int32_t* ids, int64_t count) {
   for (int64_t i = 0; i < count; ++i) {
-    if (ids[i] < 0 || ids[i] >= info_.vocab_size) fail("token id {} of a vocabulary of {}", ids[i], info_.vocab_size);
+    if (ids[i] < 0 || ids[i] >= info_.vocab_size)
+      fail("token id {} of a vocabulary of {}", ids[i], info_.vocab_size);
   }
   const size_t before = buffer_.size();
   buffer_.resize(before + size_t(count * dtype_bytes(info_.dtype)));

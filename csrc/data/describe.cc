@@ -44,14 +44,15 @@ std::string describe_tokenizer(const std::string& path) {
   }
   std::string text = fmt::format("tokenizer {}\n", path);
   text += fmt::format("  {:<18}{}\n", "kind", tokenizer->kind());
-  text += fmt::format("  {:<18}{}, of them {} special; the longest token has {} bytes\n", "vocabulary",
-                      tokenizer->vocab_size(), special, longest);
+  text += fmt::format("  {:<18}{}, of them {} special; the longest token has {} bytes\n",
+                      "vocabulary", tokenizer->vocab_size(), special, longest);
   text += special_line(*tokenizer, "beginning of text", tokenizer->bos_id());
   text += special_line(*tokenizer, "end of text", tokenizer->eos_id());
   text += fmt::format("  {:<18}{}\n", "hash", hash_hex(tokenizer->hash()));
   text += fmt::format("  {:<18}", "some tokens");
   const int64_t size = tokenizer->vocab_size();
-  for (int64_t i = 1; i <= 8; ++i) text += shown(tokenizer->token_text(int32_t(size * i / 9))) + (i < 8 ? " " : "\n");
+  for (int64_t i = 1; i <= 8; ++i)
+    text += shown(tokenizer->token_text(int32_t(size * i / 9))) + (i < 8 ? " " : "\n");
   return text;
 }
 
@@ -95,14 +96,18 @@ std::string describe_dataset(const std::string& directory, bool verify) {
   const DatasetInfo& info = dataset.info();
   std::string text = fmt::format("dataset {}\n", directory);
   const int64_t stored_bytes = info.num_tokens * dtype_bytes(info.dtype) + info.num_documents * 8;
-  text += fmt::format("  {:<18}{} ({}) as {}, {}\n", "tokens", info.num_tokens, format_count(double(info.num_tokens)),
-                      dtype_name(info.dtype), format_bytes(double(stored_bytes)));
-  text += fmt::format("  {:<18}{} of {:.0f} tokens on average, each ends with id {}\n", "documents", info.num_documents,
-                      double(info.num_tokens) / double(std::max<int64_t>(1, info.num_documents)), info.eos_id);
-  text += fmt::format("  {:<18}{}, {:.2f} bytes a token\n", "text", format_bytes(double(info.num_text_bytes)),
+  text += fmt::format("  {:<18}{} ({}) as {}, {}\n", "tokens", info.num_tokens,
+                      format_count(double(info.num_tokens)), dtype_name(info.dtype),
+                      format_bytes(double(stored_bytes)));
+  text += fmt::format("  {:<18}{} of {:.0f} tokens on average, each ends with id {}\n", "documents",
+                      info.num_documents,
+                      double(info.num_tokens) / double(std::max<int64_t>(1, info.num_documents)),
+                      info.eos_id);
+  text += fmt::format("  {:<18}{}, {:.2f} bytes a token\n", "text",
+                      format_bytes(double(info.num_text_bytes)),
                       double(info.num_text_bytes) / double(std::max<int64_t>(1, info.num_tokens)));
-  text += fmt::format("  {:<18}{}, a vocabulary of {}, hash {}\n", "tokenizer", info.tokenizer_kind, info.vocab_size,
-                      hash_hex(info.tokenizer_hash));
+  text += fmt::format("  {:<18}{}, a vocabulary of {}, hash {}\n", "tokenizer", info.tokenizer_kind,
+                      info.vocab_size, hash_hex(info.tokenizer_hash));
   text += fmt::format("  {:<18}{}\n", "shards", info.shards.size());
   text += sample_lines(dataset);
   if (verify) {

@@ -39,7 +39,8 @@ class FieldListener : public nlohmann::json_sax<nlohmann::json> {
   bool number_unsigned(number_unsigned_t) override { return other(); }
   bool number_float(number_float_t, const string_t&) override { return other(); }
   bool binary(binary_t&) override { return other(); }
-  bool parse_error(size_t position, const std::string&, const nlohmann::detail::exception& e) override {
+  bool parse_error(size_t position, const std::string&,
+                   const nlohmann::detail::exception& e) override {
     error_ = e.what();
     position_ = position;
     return false;
@@ -82,9 +83,10 @@ std::string reason_of(const std::string& message) {
 std::string document_text(RawDocument&& document, const TextSourceOptions& options) {
   int64_t bad = 0;
   if (!is_valid_utf8(document.bytes, &bad)) {
-    const int64_t line = document.line + std::count(document.bytes.begin(), document.bytes.begin() + bad, '\n');
-    fail_input("{}:{}: invalid UTF-8: wrong byte 0x{:02x} at byte offset {} of the file", *document.file, line,
-               uint8_t(document.bytes[size_t(bad)]), document.offset + bad);
+    const int64_t line =
+        document.line + std::count(document.bytes.begin(), document.bytes.begin() + bad, '\n');
+    fail_input("{}:{}: invalid UTF-8: wrong byte 0x{:02x} at byte offset {} of the file",
+               *document.file, line, uint8_t(document.bytes[size_t(bad)]), document.offset + bad);
   }
   if (!document.is_json) return std::move(document.bytes);
   FieldListener listener(options.text_field);
@@ -92,12 +94,18 @@ std::string document_text(RawDocument&& document, const TextSourceOptions& optio
   if (!listener.error().empty()) {
     fail_input("{}:{}: not JSON: {}", *document.file, document.line, reason_of(listener.error()));
   }
-  if (!listener.is_object()) fail_input("{}:{}: expected a JSON object on the line", *document.file, document.line);
+  if (!listener.is_object())
+    fail_input("{}:{}: expected a JSON object on the line", *document.file, document.line);
   if (!listener.found()) {
-    const bool there = std::count(listener.names().begin(), listener.names().end(), options.text_field) > 0;
-    if (there) fail_input("{}:{}: the field \"{}\" is not text", *document.file, document.line, options.text_field);
-    fail_input("{}:{}: the object has no field \"{}\"; its fields: {}. Name the right one with --text-field",
-               *document.file, document.line, options.text_field, join(listener.names(), ", "));
+    const bool there =
+        std::count(listener.names().begin(), listener.names().end(), options.text_field) > 0;
+    if (there)
+      fail_input("{}:{}: the field \"{}\" is not text", *document.file, document.line,
+                 options.text_field);
+    fail_input(
+        "{}:{}: the object has no field \"{}\"; its fields: {}. Name the right one with "
+        "--text-field",
+        *document.file, document.line, options.text_field, join(listener.names(), ", "));
   }
   return listener.take_text();
 }

@@ -11,13 +11,14 @@
 namespace forja {
 namespace {
 
-// Blocks in which every character is in NFC and never combines with the one before it. Other characters may be in NFC
-// too: those lines just take the longer way.
+// Blocks in which every character is in NFC and never combines with the one before it. Other
+// characters may be in NFC too: those lines just take the longer way.
 bool never_changes(uint32_t c) {
-  return c < 0x300 || (c >= 0x400 && c <= 0x482) || (c >= 0x2010 && c <= 0x2027) || (c >= 0x2030 && c <= 0x205E) ||
-         (c >= 0x3001 && c <= 0x3029) || (c >= 0x3041 && c <= 0x3096) || (c >= 0x30A1 && c <= 0x30FA) ||
-         (c >= 0x4E00 && c <= 0x9FFF) || (c >= 0xAC00 && c <= 0xD7A3) || (c >= 0xFF01 && c <= 0xFFEE) ||
-         (c >= 0x1F300 && c <= 0x1FAFF);
+  return c < 0x300 || (c >= 0x400 && c <= 0x482) || (c >= 0x2010 && c <= 0x2027) ||
+         (c >= 0x2030 && c <= 0x205E) || (c >= 0x3001 && c <= 0x3029) ||
+         (c >= 0x3041 && c <= 0x3096) || (c >= 0x30A1 && c <= 0x30FA) ||
+         (c >= 0x4E00 && c <= 0x9FFF) || (c >= 0xAC00 && c <= 0xD7A3) ||
+         (c >= 0xFF01 && c <= 0xFFEE) || (c >= 0x1F300 && c <= 0x1FAFF);
 }
 
 bool is_stable(std::string_view line) {
@@ -38,10 +39,11 @@ bool is_stable(std::string_view line) {
 
 void append_composed(std::string_view line, std::string* out) {
   utf8proc_uint8_t* composed = nullptr;
-  const utf8proc_ssize_t size =
-      utf8proc_map(reinterpret_cast<const utf8proc_uint8_t*>(line.data()), utf8proc_ssize_t(line.size()), &composed,
-                   utf8proc_option_t(UTF8PROC_STABLE | UTF8PROC_COMPOSE));
-  if (size < 0) fail_input("cannot normalise a text of {} bytes: {}", line.size(), utf8proc_errmsg(size));
+  const utf8proc_ssize_t size = utf8proc_map(reinterpret_cast<const utf8proc_uint8_t*>(line.data()),
+                                             utf8proc_ssize_t(line.size()), &composed,
+                                             utf8proc_option_t(UTF8PROC_STABLE | UTF8PROC_COMPOSE));
+  if (size < 0)
+    fail_input("cannot normalise a text of {} bytes: {}", line.size(), utf8proc_errmsg(size));
   out->append(reinterpret_cast<const char*>(composed), size_t(size));
   std::free(composed);
 }

@@ -47,8 +47,9 @@ RegexMatcher::~RegexMatcher() {
 }
 
 bool RegexMatcher::find(std::string_view text, size_t from, size_t* begin, size_t* end) {
-  const int result = pcre2_match(regex_.code_, reinterpret_cast<PCRE2_SPTR>(text.data()), text.size(),
-                                 from, PCRE2_NO_UTF_CHECK | PCRE2_NOTEMPTY, data_, context_);
+  const int result =
+      pcre2_match(regex_.code_, reinterpret_cast<PCRE2_SPTR>(text.data()), text.size(), from,
+                  PCRE2_NO_UTF_CHECK | PCRE2_NOTEMPTY, data_, context_);
   if (result == PCRE2_ERROR_NOMATCH) return false;
   if (result < 0) fail("matching a split pattern at byte {}: {}", from, message_of(result));
   const PCRE2_SIZE* found = pcre2_get_ovector_pointer(data_);

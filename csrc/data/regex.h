@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A compiled PCRE2 pattern (UTF-8, Unicode properties, JIT) and what a thread needs to match with it.
+// A compiled PCRE2 pattern (UTF-8, Unicode properties, JIT) and what a thread needs to match with
+// it.
 #pragma once
 
 #include <cstddef>
@@ -35,7 +36,8 @@ class RegexMatcher {
   RegexMatcher(const RegexMatcher&) = delete;
   RegexMatcher& operator=(const RegexMatcher&) = delete;
 
-  // The first match that is not empty at or after byte `from` of `text` (valid UTF-8); false when there is none.
+  // The first match that is not empty at or after byte `from` of `text` (valid UTF-8); false when
+  // there is none.
   bool find(std::string_view text, size_t from, size_t* begin, size_t* end);
 
  private:

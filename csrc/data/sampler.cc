@@ -13,7 +13,8 @@ namespace forja {
 namespace {
 
 constexpr int kRounds = 8;
-constexpr uint64_t kShuffleKey = 0x646174612d6f7264ull;  // keeps these numbers apart from every other use of the seed
+constexpr uint64_t kShuffleKey =
+    0x646174612d6f7264ull;  // keeps these numbers apart from every other use of the seed
 
 std::vector<double> weights_of(const std::vector<SampleSource>& sources) {
   std::vector<double> weights;
@@ -30,7 +31,8 @@ std::vector<int64_t> quotas_of(const std::vector<double>& weights) {
     }
   }
   const int64_t n = int64_t(weights.size());
-  if (n > Blend::kMaxPeriod) fail_input("{} data sources: at most {} are possible", n, Blend::kMaxPeriod);
+  if (n > Blend::kMaxPeriod)
+    fail_input("{} data sources: at most {} are possible", n, Blend::kMaxPeriod);
   if (n == 1) return {1};
   const double sum = std::accumulate(weights.begin(), weights.end(), 0.0);
   std::vector<int64_t> quotas;
@@ -42,11 +44,13 @@ std::vector<int64_t> quotas_of(const std::vector<double>& weights) {
   }
   std::vector<size_t> order(weights.size());
   std::iota(order.begin(), order.end(), size_t(0));
-  std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return remainders[a] > remainders[b]; });
+  std::stable_sort(order.begin(), order.end(),
+                   [&](size_t a, size_t b) { return remainders[a] > remainders[b]; });
   int64_t missing = Blend::kMaxPeriod - std::accumulate(quotas.begin(), quotas.end(), int64_t(0));
   for (size_t i = 0; missing > 0; i = (i + 1) % order.size(), --missing) ++quotas[order[i]];
   for (; missing < 0; ++missing) --*std::max_element(quotas.begin(), quotas.end());
-  const int64_t common = std::reduce(quotas.begin(), quotas.end(), int64_t(0), [](int64_t a, int64_t b) { return std::gcd(a, b); });
+  const int64_t common = std::reduce(quotas.begin(), quotas.end(), int64_t(0),
+                                     [](int64_t a, int64_t b) { return std::gcd(a, b); });
   for (int64_t& quota : quotas) quota /= common;
   return quotas;
 }
@@ -60,9 +64,11 @@ Permutation::Permutation(uint64_t key, int64_t n) : key_(key), n_(n) {
   high_bits_ = bits - low_bits_;
 }
 
-// Alternating halves of possibly different widths: each round changes one half by a function of the other.
+// Alternating halves of possibly different widths: each round changes one half by a function of the
+// other.
 uint64_t Permutation::encrypt(uint64_t value) const {
-  const uint64_t low_mask = (uint64_t(1) << low_bits_) - 1, high_mask = (uint64_t(1) << high_bits_) - 1;
+  const uint64_t low_mask = (uint64_t(1) << low_bits_) - 1,
+                 high_mask = (uint64_t(1) << high_bits_) - 1;
   uint64_t low = value & low_mask, high = value >> low_bits_;
   for (uint64_t round = 0; round < kRounds; round += 2) {
     const Philox4 a = philox(key_, high, round);
@@ -88,7 +94,8 @@ Blend::Blend(const std::vector<double>& weights) : quotas_(quotas_of(weights)) {
   }
   // Slot i of a source belongs at (2 i + 1) / (2 quota) of the period; compared as exact fractions.
   std::stable_sort(slots_.begin(), slots_.end(), [&](const Slot& a, const Slot& b) {
-    return (2 * int64_t(a.index) + 1) * quotas_[size_t(b.source)] < (2 * int64_t(b.index) + 1) * quotas_[size_t(a.source)];
+    return (2 * int64_t(a.index) + 1) * quotas_[size_t(b.source)] <
+           (2 * int64_t(b.index) + 1) * quotas_[size_t(a.source)];
   });
   FORJA_CHECK(int64_t(slots_.size()) == period, "{} slots of {}", slots_.size(), period);
 }
@@ -99,17 +106,19 @@ Blend::Draw Blend::operator()(int64_t sample) const {
   return {slot.source, turn * quotas_[size_t(slot.source)] + slot.index};
 }
 
-Sampler::Sampler(std::vector<SampleSource> sources, int64_t sequence_length, uint64_t seed, SampleOrder order)
+Sampler::Sampler(std::vector<SampleSource> sources, int64_t sequence_length, uint64_t seed,
+                 SampleOrder order)
     : sources_(std::move(sources)),
       sequence_length_(sequence_length),
       seed_(seed),
       order_(order),
       blend_(weights_of(sources_)) {
-  if (sequence_length < 1) fail_input("a sequence length of {}: expected 1 or more", sequence_length);
+  if (sequence_length < 1)
+    fail_input("a sequence length of {}: expected 1 or more", sequence_length);
   for (size_t i = 0; i < sources_.size(); ++i) {
     if (sources_[i].num_tokens <= sequence_length) {
-      fail_input("data source {} has {} tokens, one sample needs sequence_length + 1 = {}", i, sources_[i].num_tokens,
-                 sequence_length + 1);
+      fail_input("data source {} has {} tokens, one sample needs sequence_length + 1 = {}", i,
+                 sources_[i].num_tokens, sequence_length + 1);
     }
   }
 }
@@ -121,7 +130,8 @@ Sampler::Sample Sampler::operator()(int64_t sample) const {
   const int64_t epoch = draw.index / n;
   int64_t index = draw.index % n;
   if (order_ == SampleOrder::shuffled) {
-    const uint64_t key = mix_key(mix_key(mix_key(seed_, kShuffleKey), uint64_t(draw.source)), uint64_t(epoch));
+    const uint64_t key =
+        mix_key(mix_key(mix_key(seed_, kShuffleKey), uint64_t(draw.source)), uint64_t(epoch));
     index = Permutation(key, n)(index);
   }
   return {draw.source, epoch, index * sequence_length_};

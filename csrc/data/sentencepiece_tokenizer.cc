@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// SentencePiece models through their library. Control tokens (<s>, </s>) never come from plain text; SpecialText::parsed
-// cuts the text at them first, and each part is then a text of its own, with its own dummy prefix.
+// SentencePiece models through their library. Control tokens (<s>, </s>) never come from plain
+// text; SpecialText::parsed cuts the text at them first, and each part is then a text of its own,
+// with its own dummy prefix.
 #include <sentencepiece_processor.h>
 
 #include <string>
@@ -37,7 +38,9 @@ class SentencePieceTokenizer : public Tokenizer {
   }
 
   std::string_view token_bytes(int32_t id) const override { return bytes_[check_id(id)]; }
-  std::string token_text(int32_t id) const override { return processor_.IdToPiece(int(check_id(id))); }
+  std::string token_text(int32_t id) const override {
+    return processor_.IdToPiece(int(check_id(id)));
+  }
   bool is_special(int32_t id) const override {
     return processor_.IsControl(int(check_id(id))) || processor_.IsUnknown(id);
   }
@@ -48,13 +51,15 @@ class SentencePieceTokenizer : public Tokenizer {
   }
 
  protected:
-  void encode_text(std::string_view text, SpecialText special, std::vector<int32_t>* ids) const override {
+  void encode_text(std::string_view text, SpecialText special,
+                   std::vector<int32_t>* ids) const override {
     finder_.split(
         text, special,
         [&](std::string_view part) {
           std::vector<int> part_ids;
           const auto status = processor_.Encode({part.data(), part.size()}, &part_ids);
-          if (!status.ok()) fail("SentencePiece cannot encode {} bytes: {}", part.size(), status.ToString());
+          if (!status.ok())
+            fail("SentencePiece cannot encode {} bytes: {}", part.size(), status.ToString());
           ids->insert(ids->end(), part_ids.begin(), part_ids.end());
         },
         [&](int32_t id) { ids->push_back(id); });
@@ -72,7 +77,8 @@ class SentencePieceTokenizer : public Tokenizer {
     if (processor_.IsControl(id)) return "";
     if (processor_.IsUnknown(id)) return " \xE2\x81\x87 ";
     const std::string& piece = processor_.IdToPiece(id);
-    if (processor_.IsByte(id)) return std::string(1, char(std::stoi(piece.substr(3, 2), nullptr, 16)));
+    if (processor_.IsByte(id))
+      return std::string(1, char(std::stoi(piece.substr(3, 2), nullptr, 16)));
     constexpr std::string_view kMark = "\xE2\x96\x81";
     std::string text;
     for (size_t i = 0; i < piece.size();) {
@@ -90,8 +96,8 @@ class SentencePieceTokenizer : public Tokenizer {
 
 }  // namespace
 
-std::unique_ptr<Tokenizer> make_sentencepiece_tokenizer(std::string_view model, const std::string& path,
-                                                        uint64_t hash) {
+std::unique_ptr<Tokenizer> make_sentencepiece_tokenizer(std::string_view model,
+                                                        const std::string& path, uint64_t hash) {
   return std::make_unique<SentencePieceTokenizer>(model, path, hash);
 }
 

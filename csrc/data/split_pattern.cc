@@ -75,11 +75,13 @@ class RegexSplitter : public Splitter {
 
 enum CharacterClass : uint8_t { kOther, kLetter, kNumber, kSpace };
 
-// The class of every code point, by PCRE2's own Unicode tables, so that both ways of splitting agree.
+// The class of every code point, by PCRE2's own Unicode tables, so that both ways of splitting
+// agree.
 std::vector<uint8_t> make_character_classes() {
   std::vector<uint8_t> classes(0x110000, kOther);
   std::string all;
-  std::vector<uint32_t> code_points;  // of each byte offset divided by 4: four bytes a code point, padded by NULs
+  std::vector<uint32_t>
+      code_points;  // of each byte offset divided by 4: four bytes a code point, padded by NULs
   const auto append = [&](uint32_t c) {
     const size_t start = all.size();
     if (c < 0x80) {
@@ -151,8 +153,9 @@ struct Cursor {
     return p;
   }
 
-  // The end of a white-space piece by \s+(?!\S)|\s+ from `at`, whose run of white space ends at `stop`: all of it at the
-  // end of the text, else all but the last character, which belongs to the next word, where there are several.
+  // The end of a white-space piece by \s+(?!\S)|\s+ from `at`, whose run of white space ends at
+  // `stop`: all of it at the end of the text, else all but the last character, which belongs to the
+  // next word, where there are several.
   const uint8_t* white_space(const uint8_t* stop) const {
     if (stop == end) return stop;
     const uint8_t* last = stop - 1;
@@ -164,12 +167,15 @@ struct Cursor {
 // The length of 's 't 're 've 'm 'll 'd at `p` (which holds the apostrophe), 0 for none.
 template <bool kIgnoreCase>
 int contraction(const uint8_t* p, const uint8_t* end) {
-  const auto lower = [](uint8_t c) { return kIgnoreCase && c >= 'A' && c <= 'Z' ? uint8_t(c | 0x20) : c; };
+  const auto lower = [](uint8_t c) {
+    return kIgnoreCase && c >= 'A' && c <= 'Z' ? uint8_t(c | 0x20) : c;
+  };
   if (end - p < 2) return 0;
   const uint8_t a = lower(p[1]);
   if (a == 's' || a == 't' || a == 'm' || a == 'd') return 2;
   if (end - p < 3) return 0;
-  if (kIgnoreCase && p[1] == 0xC5 && p[2] == 0xBF) return 3;  // U+017F, the long s, is an s when case is ignored
+  if (kIgnoreCase && p[1] == 0xC5 && p[2] == 0xBF)
+    return 3;  // U+017F, the long s, is an s when case is ignored
   const uint8_t b = lower(p[2]);
   return (a == 'r' && b == 'e') || (a == 'v' && b == 'e') || (a == 'l' && b == 'l') ? 3 : 0;
 }
@@ -198,7 +204,8 @@ struct Llama3Rule {
     if (kind == kLetter) return c.run(c.at + length, kLetter);
     if (kind == kNumber) {
       const uint8_t* p = c.at + length;
-      for (int i = 1; i < kMaxDigits && p < c.end && c.look(p, &length) == kNumber; ++i) p += length;
+      for (int i = 1; i < kMaxDigits && p < c.end && c.look(p, &length) == kNumber; ++i)
+        p += length;
       return p;
     }
     const uint8_t* after = c.at + length;

@@ -23,28 +23,33 @@ std::optional<Format> format_of(const fs::path& file) {
   if (name.extension() == ".gz" || name.extension() == ".zst") name = name.stem();
   const std::string extension = name.extension().string();
   if (extension == ".jsonl" || extension == ".ndjson") return Format::json_lines;
-  if (extension.empty() || extension == ".txt" || extension == ".text" || extension == ".md") return Format::text;
+  if (extension.empty() || extension == ".txt" || extension == ".text" || extension == ".md")
+    return Format::text;
   return std::nullopt;
 }
 
 void add_folder(const std::string& folder, std::vector<std::string>* files) {
   std::vector<std::string> found;
   std::error_code error;
-  for (auto at = fs::recursive_directory_iterator(folder, fs::directory_options::follow_directory_symlink, error);
+  for (auto at = fs::recursive_directory_iterator(
+           folder, fs::directory_options::follow_directory_symlink, error);
        !error && at != fs::recursive_directory_iterator(); at.increment(error)) {
     const fs::path name = at->path().filename();
-    if (at->is_regular_file() && name.has_extension() && name.string()[0] != '.' && format_of(name)) {
+    if (at->is_regular_file() && name.has_extension() && name.string()[0] != '.' &&
+        format_of(name)) {
       found.push_back(at->path().string());
     }
   }
   if (error) fail_input("cannot list the folder {}: {}", folder, error.message());
-  if (found.empty()) fail_input("the folder {} holds no .txt or .jsonl file (nor .gz or .zst of them)", folder);
+  if (found.empty())
+    fail_input("the folder {} holds no .txt or .jsonl file (nor .gz or .zst of them)", folder);
   std::sort(found.begin(), found.end());
   files->insert(files->end(), found.begin(), found.end());
 }
 
 bool is_blank(std::string_view text) {
-  return std::all_of(text.begin(), text.end(), [](char c) { return c == ' ' || (c >= '\t' && c <= '\r'); });
+  return std::all_of(text.begin(), text.end(),
+                     [](char c) { return c == ' ' || (c >= '\t' && c <= '\r'); });
 }
 
 constexpr std::string_view kByteOrderMark = "\xEF\xBB\xBF";
@@ -55,7 +60,9 @@ constexpr std::string_view kByteOrderMark = "\xEF\xBB\xBF";
 class TextSource::Reader {
  public:
   Reader(const std::string& path, const TextSourceOptions& options)
-      : options_(options), file_(std::make_shared<const std::string>(path)), stream_(open_byte_stream(path)),
+      : options_(options),
+        file_(std::make_shared<const std::string>(path)),
+        stream_(open_byte_stream(path)),
         format_(*format_of(path)) {}
 
   bool next(RawDocument* document) {
@@ -65,9 +72,10 @@ class TextSource::Reader {
       document->bytes.clear();
       document->line = line_;
       document->offset = offset_;
-      const bool found = document->is_json               ? append_line(&document->bytes)
-                         : options_.document_separator.empty() ? append_all(&document->bytes)
-                                                               : append_until_separator(&document->bytes);
+      const bool found = document->is_json ? append_line(&document->bytes)
+                         : options_.document_separator.empty()
+                             ? append_all(&document->bytes)
+                             : append_until_separator(&document->bytes);
       if (!found) return false;
     } while (is_blank(document->bytes));
     return true;
@@ -154,7 +162,8 @@ TextSource::TextSource(const std::vector<std::string>& inputs, TextSourceOptions
     } else if (format_of(input)) {
       files_.push_back(input);
     } else {
-      fail_input("{}: expected a .txt or .jsonl file (also .gz or .zst of them), or a folder", input);
+      fail_input("{}: expected a .txt or .jsonl file (also .gz or .zst of them), or a folder",
+                 input);
     }
   }
   for (const std::string& file : files_) bytes_total_ += int64_t(fs::file_size(file));
@@ -172,6 +181,8 @@ bool TextSource::next(RawDocument* document) {
   }
 }
 
-int64_t TextSource::bytes_done() const { return bytes_done_ + (reader_ ? reader_->stored_bytes_done() : 0); }
+int64_t TextSource::bytes_done() const {
+  return bytes_done_ + (reader_ ? reader_->stored_bytes_done() : 0);
+}
 
 }  // namespace forja

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Reads tiktoken's files: one line "base64 rank" a token. Ranks are ids and the order of merging: two neighbours merge
-// when their bytes together are a token, the lowest rank first. What the file does not say (the split pattern, the
-// special tokens) follows from the number of tokens.
+// Reads tiktoken's files: one line "base64 rank" a token. Ranks are ids and the order of merging:
+// two neighbours merge when their bytes together are a token, the lowest rank first. What the file
+// does not say (the split pattern, the special tokens) follows from the number of tokens.
 #include <array>
 #include <charconv>
 #include <unordered_map>
@@ -76,10 +76,13 @@ std::vector<BpeMerge> merges_of(const std::vector<std::string>& tokens) {
 // The 256 special tokens of Llama 3, as its published tokenizer.json names them.
 void add_llama3_tokens(BpeSpec* spec) {
   int32_t next = int32_t(spec->tokens.size());
-  const auto add = [&](const std::string& content) { spec->added.push_back({next++, content, true}); };
+  const auto add = [&](const std::string& content) {
+    spec->added.push_back({next++, content, true});
+  };
   int reserved = 0;
   const auto add_reserved = [&](int until) {
-    for (; reserved < until; ++reserved) add(fmt::format("<|reserved_special_token_{}|>", reserved));
+    for (; reserved < until; ++reserved)
+      add(fmt::format("<|reserved_special_token_{}|>", reserved));
   };
   add("<|begin_of_text|>");
   add("<|end_of_text|>");
@@ -106,7 +109,8 @@ BpeSpec read_tiktoken(std::string_view text, const std::string& path) {
     const std::string_view line = take_line(&text);
     int64_t rank = -1;
     if (line.empty()) continue;
-    if (!parse_line(line, &bytes, &rank)) fail_input("{}:{}: expected \"base64 rank\"", path, line_number);
+    if (!parse_line(line, &bytes, &rank))
+      fail_input("{}:{}: expected \"base64 rank\"", path, line_number);
     if (rank != int64_t(spec.tokens.size())) {
       fail_input("{}:{}: expected rank {}, found {}", path, line_number, spec.tokens.size(), rank);
     }
@@ -123,8 +127,11 @@ BpeSpec read_tiktoken(std::string_view text, const std::string& path) {
     spec.split_patterns = {kGpt2Pattern};
     spec.added.push_back({50256, "<|endoftext|>", true});
   } else {
-    fail_input("{}: a tiktoken file of {} tokens is none that Forja knows (128000: Llama 3; 50256: GPT-2); use the "
-               "model's tokenizer.json", path, count);
+    fail_input(
+        "{}: a tiktoken file of {} tokens is none that Forja knows (128000: Llama 3; 50256: "
+        "GPT-2); use the "
+        "model's tokenizer.json",
+        path, count);
   }
   spec.merges = merges_of(spec.tokens);
   spec.eos_id = find_first(spec.added, kUsualEosNames);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// One thread reads batches of documents, `num_threads` tokenize them, the calling thread writes them in order. The
-// number of batches under way is bounded, so is the memory.
+// One thread reads batches of documents, `num_threads` tokenize them, the calling thread writes
+// them in order. The number of batches under way is bounded, so is the memory.
 #include <sched.h>
 
 #include <algorithm>
@@ -24,14 +24,15 @@ struct Batch {
   std::vector<RawDocument> documents;
   int64_t bytes_done = 0;  // of the input, when it had been read
 
-  std::vector<int32_t> ids;                    // of all documents
-  std::vector<int64_t> lengths, text_bytes;    // of each
-  std::exception_ptr error;                    // instead
+  std::vector<int32_t> ids;                  // of all documents
+  std::vector<int64_t> lengths, text_bytes;  // of each
+  std::exception_ptr error;                  // instead
 };
 
 class Pipeline {
  public:
-  Pipeline(TextSource& source, const Tokenizer& tokenizer, const TextSourceOptions& text, int64_t num_threads)
+  Pipeline(TextSource& source, const Tokenizer& tokenizer, const TextSourceOptions& text,
+           int64_t num_threads)
       : source_(source), tokenizer_(tokenizer), text_(text), max_under_way_(4 * num_threads + 2) {
     threads_.emplace_back([this] { read_all(); });
     for (int64_t i = 0; i < num_threads; ++i) threads_.emplace_back([this] { work(); });
@@ -49,7 +50,8 @@ class Pipeline {
   // The next batch in the order of the input; nothing at the end. Throws what its making threw.
   std::unique_ptr<Batch> next() {
     std::unique_lock lock(mutex_);
-    changed_.wait(lock, [&] { return done_.count(next_) > 0 || (all_read_ && next_ == num_read_); });
+    changed_.wait(lock,
+                  [&] { return done_.count(next_) > 0 || (all_read_ && next_ == num_read_); });
     const auto at = done_.find(next_);
     if (at == done_.end()) return nullptr;
     std::unique_ptr<Batch> batch = std::move(at->second);
@@ -162,7 +164,8 @@ int64_t available_cores() {
 }
 
 int32_t end_id(const Tokenizer& tokenizer, const std::string& path, const std::string& wanted) {
-  const std::optional<int32_t> id = wanted.empty() ? tokenizer.eos_id() : tokenizer.find_special(wanted);
+  const std::optional<int32_t> id =
+      wanted.empty() ? tokenizer.eos_id() : tokenizer.find_special(wanted);
   if (id) return *id;
   if (!wanted.empty()) fail_input("the tokenizer {} has no special token \"{}\"", path, wanted);
   fail_input("the tokenizer {} names no end-of-text token; name one with --end-token", path);
@@ -170,10 +173,12 @@ int32_t end_id(const Tokenizer& tokenizer, const std::string& path, const std::s
 
 }  // namespace
 
-DatasetInfo tokenize_files(const std::vector<std::string>& inputs, const std::string& tokenizer_path,
-                           const std::string& directory, const TokenizeOptions& options,
+DatasetInfo tokenize_files(const std::vector<std::string>& inputs,
+                           const std::string& tokenizer_path, const std::string& directory,
+                           const TokenizeOptions& options,
                            const std::function<void(const TokenizeProgress&)>& progress) {
-  if (options.num_threads < 0) fail_input("{} threads: expected 0 (all cores) or more", options.num_threads);
+  if (options.num_threads < 0)
+    fail_input("{} threads: expected 0 (all cores) or more", options.num_threads);
   const std::unique_ptr<Tokenizer> tokenizer = load_tokenizer(tokenizer_path);
   const int32_t eos = end_id(*tokenizer, tokenizer_path, options.end_token);
   TextSource source(inputs, options.text);

@@ -29,7 +29,8 @@ std::string tokenizer_file(const std::string& path) {
 std::string config_beside(const std::string& file) {
   const fs::path path(file);
   const fs::path config = path.parent_path() / "tokenizer_config.json";
-  return path.filename() == "tokenizer.json" && fs::exists(config) ? read_file(config.string()) : "";
+  return path.filename() == "tokenizer.json" && fs::exists(config) ? read_file(config.string())
+                                                                   : "";
 }
 
 // How many bytes at the end of `text` begin a UTF-8 sequence that is not whole yet.
@@ -58,7 +59,8 @@ std::string repaired(std::string_view text) {
 
 }  // namespace
 
-void Tokenizer::encode(std::string_view text, const EncodeOptions& options, std::vector<int32_t>* ids) const {
+void Tokenizer::encode(std::string_view text, const EncodeOptions& options,
+                       std::vector<int32_t>* ids) const {
   int64_t bad = 0;
   if (!is_valid_utf8(text, &bad)) fail_input("the text is not UTF-8: wrong byte at offset {}", bad);
   if (options.add_bos && bos_id_) ids->push_back(*bos_id_);
@@ -103,7 +105,9 @@ std::unique_ptr<Tokenizer> load_tokenizer(const std::string& path) {
   return make_sentencepiece_tokenizer(text, file, hash);
 }
 
-uint64_t tokenizer_file_hash(const std::string& path) { return hash_text(MappedFile(tokenizer_file(path)).text()); }
+uint64_t tokenizer_file_hash(const std::string& path) {
+  return hash_text(MappedFile(tokenizer_file(path)).text());
+}
 
 void copy_tokenizer(const std::string& path, const std::string& directory) {
   const std::string file = tokenizer_file(path), text = read_file(file);

@@ -21,7 +21,8 @@ class JsonReader {
   JsonReader(const std::string& path, BpeSpec* spec) : path_(path), spec_(*spec) {}
 
   void read(const Json& root) {
-    if (!root.is_object() || !root.contains("model")) fault("has no \"model\": not a tokenizer.json");
+    if (!root.is_object() || !root.contains("model"))
+      fault("has no \"model\": not a tokenizer.json");
     read_model(root["model"]);
     read_added(part(root, "added_tokens"));
     read_normalizer(part(root, "normalizer"));
@@ -58,7 +59,9 @@ class JsonReader {
     const auto at = object.find(key);
     return at == object.end() ? null : *at;
   }
-  static std::string type_of(const Json& component) { return component.value("type", std::string()); }
+  static std::string type_of(const Json& component) {
+    return component.value("type", std::string());
+  }
   static bool flag(const Json& component, const char* key, bool otherwise) {
     const Json& value = part(component, key);
     return value.is_boolean() ? value.get<bool>() : otherwise;
@@ -75,8 +78,10 @@ class JsonReader {
       if (!value.is_null() && value != "") fault("{} {} is not supported", key, value.dump());
     }
     const Json& dropout = part(model, "dropout");
-    if (!dropout.is_null() && dropout != 0.0) fault("BPE dropout {} is not supported", dropout.dump());
-    spec_.alphabet = flag(model, "byte_fallback", false) ? BpeAlphabet::characters : BpeAlphabet::bytes;
+    if (!dropout.is_null() && dropout != 0.0)
+      fault("BPE dropout {} is not supported", dropout.dump());
+    spec_.alphabet =
+        flag(model, "byte_fallback", false) ? BpeAlphabet::characters : BpeAlphabet::bytes;
     spec_.ignore_merges = flag(model, "ignore_merges", false);
     read_vocab(model["vocab"]);
     read_merges(model["merges"]);
@@ -87,7 +92,9 @@ class JsonReader {
     std::string bytes;
     for (const auto& [text, value] : vocab.items()) {
       const int64_t id = value.is_number_integer() ? value.get<int64_t>() : -1;
-      if (id < 0 || id >= kMaxIds) fault("token {} has the id {}, expected 0 to {}", Json(text).dump(), value.dump(), kMaxIds - 1);
+      if (id < 0 || id >= kMaxIds)
+        fault("token {} has the id {}, expected 0 to {}", Json(text).dump(), value.dump(),
+              kMaxIds - 1);
       if (size_t(id) >= spec_.tokens.size()) spec_.tokens.resize(size_t(id) + 1);
       if (!spec_.tokens[size_t(id)].empty()) fault("two tokens have the id {}", id);
       const bool spelt = spec_.alphabet == BpeAlphabet::bytes && byte_level_bytes(text, &bytes);
@@ -108,19 +115,23 @@ class JsonReader {
         if (space == text.npos) fault("merge {} is not two tokens", merge.dump());
         left = text.substr(0, space);
         right = text.substr(space + 1);
-      } else if (merge.is_array() && merge.size() == 2 && merge[0].is_string() && merge[1].is_string()) {
+      } else if (merge.is_array() && merge.size() == 2 && merge[0].is_string() &&
+                 merge[1].is_string()) {
         left = merge[0].get<std::string>();
         right = merge[1].get<std::string>();
       } else {
         fault("merge {} is not two tokens", merge.dump());
       }
-      spec_.merges.push_back({id_of(left, merge), id_of(right, merge), int32_t(spec_.merges.size()), id_of(left + right, merge)});
+      spec_.merges.push_back({id_of(left, merge), id_of(right, merge), int32_t(spec_.merges.size()),
+                              id_of(left + right, merge)});
     }
   }
 
   int32_t id_of(const std::string& text, const Json& merge) const {
     const auto at = ids_.find(text);
-    if (at == ids_.end()) fault("merge {} needs the token {}, which the vocabulary lacks", merge.dump(), Json(text).dump());
+    if (at == ids_.end())
+      fault("merge {} needs the token {}, which the vocabulary lacks", merge.dump(),
+            Json(text).dump());
     return at->second;
   }
 
@@ -130,12 +141,14 @@ class JsonReader {
     for (const Json& token : added) {
       const Json& id = part(token, "id");
       const Json& content = part(token, "content");
-      if (!id.is_number_integer() || id.get<int64_t>() < 0 || id.get<int64_t>() >= kMaxIds || !content.is_string()) {
+      if (!id.is_number_integer() || id.get<int64_t>() < 0 || id.get<int64_t>() >= kMaxIds ||
+          !content.is_string()) {
         fault("added token {} needs an id and a content", token.dump().substr(0, 200));
       }
-      spec_.added.push_back({id.get<int32_t>(), content.get<std::string>(), flag(token, "special", false),
-                             flag(token, "lstrip", false), flag(token, "rstrip", false),
-                             flag(token, "single_word", false), flag(token, "normalized", false)});
+      spec_.added.push_back({id.get<int32_t>(), content.get<std::string>(),
+                             flag(token, "special", false), flag(token, "lstrip", false),
+                             flag(token, "rstrip", false), flag(token, "single_word", false),
+                             flag(token, "normalized", false)});
     }
   }
 
@@ -149,7 +162,8 @@ class JsonReader {
     } else if (type == "Prepend" && part(normalizer, "prepend") == kMark) {
       spec_.prefix = kMark;
       spec_.prefix_place = PrefixPlace::every_part;
-    } else if (type == "Replace" && part(normalizer, "pattern") == Json{{"String", " "}} && part(normalizer, "content") == kMark) {
+    } else if (type == "Replace" && part(normalizer, "pattern") == Json{{"String", " "}} &&
+               part(normalizer, "content") == kMark) {
       spec_.spaces_to_marks = true;
     } else {
       unsupported("normalizer", normalizer);
@@ -168,11 +182,14 @@ class JsonReader {
     } else if (type == "Split") {
       read_split(pre);
     } else if (type == "Digits") {
-      spec_.split_patterns.push_back(flag(pre, "individual_digits", false) ? R"(\p{N})" : R"(\p{N}+)");
+      spec_.split_patterns.push_back(flag(pre, "individual_digits", false) ? R"(\p{N})"
+                                                                           : R"(\p{N}+)");
     } else if (type == "ByteLevel") {
       byte_level_ = true;
       if (flag(pre, "add_prefix_space", true)) {
-        if (!outermost) fault("a pre_tokenizer ByteLevel with add_prefix_space after another one is not supported");
+        if (!outermost)
+          fault(
+              "a pre_tokenizer ByteLevel with add_prefix_space after another one is not supported");
         spec_.prefix = " ";
         spec_.prefix_place = PrefixPlace::every_part;
         spec_.prefix_only_if_missing = true;
@@ -197,7 +214,8 @@ class JsonReader {
   void read_metaspace(const Json& pre) {
     if (part(pre, "replacement") != kMark) unsupported("pre_tokenizer", pre);
     const bool legacy_prefix = flag(pre, "add_prefix_space", true);
-    const std::string scheme = pre.value("prepend_scheme", std::string(legacy_prefix ? "always" : "never"));
+    const std::string scheme =
+        pre.value("prepend_scheme", std::string(legacy_prefix ? "always" : "never"));
     spec_.spaces_to_marks = true;
     spec_.prefix = kMark;
     spec_.prefix_only_if_missing = true;
@@ -220,7 +238,8 @@ class JsonReader {
       if (!special.is_object()) return;
       const std::string name = special.value("id", std::string());
       template_bos_ = find_first(spec_.added, {name});
-      if (!template_bos_) fault("the post_processor puts {} first, which is no added token", Json(name).dump());
+      if (!template_bos_)
+        fault("the post_processor puts {} first, which is no added token", Json(name).dump());
       spec_.adds_bos = true;
     } else {
       unsupported("post_processor", post);
@@ -232,11 +251,13 @@ class JsonReader {
     const std::string type = type_of(decoder);
     if (type == "Sequence" && part(decoder, "decoders").is_array()) {
       for (const Json& child : decoder["decoders"]) read_decoder(child);
-    } else if (type == "Strip" && part(decoder, "content") == " " && decoder.value("stop", 0) == 0) {
+    } else if (type == "Strip" && part(decoder, "content") == " " &&
+               decoder.value("stop", 0) == 0) {
       spec_.strips_first_space = decoder.value("start", 0) == 1;
     } else if (type == "Metaspace") {
       spec_.strips_first_space = spec_.prefix_place != PrefixPlace::nowhere;
-    } else if (type != "ByteLevel" && type != "ByteFallback" && type != "Fuse" && type != "Replace") {
+    } else if (type != "ByteLevel" && type != "ByteFallback" && type != "Fuse" &&
+               type != "Replace") {
       unsupported("decoder", decoder);
     }
   }
@@ -266,7 +287,8 @@ Json parse(std::string_view text, const std::string& path) {
 
 }  // namespace
 
-BpeSpec read_tokenizer_json(std::string_view text, const std::string& path, const std::string& config_text) {
+BpeSpec read_tokenizer_json(std::string_view text, const std::string& path,
+                            const std::string& config_text) {
   BpeSpec spec;
   JsonReader reader(path, &spec);
   try {

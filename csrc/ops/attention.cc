@@ -34,7 +34,10 @@ void check_attention(const char* op, const Tensor& q, const Tensor& k, const Ten
     check_shape(op, "lse", lse, {q.size(1), q.size(0)});
     check_last_dim_contiguous(op, "lse", lse);
   }
+  FORJA_CHECK(q.size(2) <= cpu::kMaxHeadSize, "{}: the head size of q {} is above {}", op, q.to_string(),
+              cpu::kMaxHeadSize);
   FORJA_CHECK(options.window >= 0, "{}: the window {} is negative", op, options.window);
+  FORJA_CHECK(options.causal || options.window == 0, "{}: a window needs causal attention", op);
 }
 
 void check_sequences(const char* op, const Tensor& sequences, int64_t num_queries, int64_t num_keys) {

@@ -14,7 +14,7 @@ namespace forja {
 namespace {
 
 constexpr double kWidth = 4000, kHeight = 1000;  // of the drawing; the box decides its size
-constexpr size_t kMaxDots = 120;
+constexpr size_t kMaxDots = 120, kMaxEventLines = 40;
 constexpr int kXTicks = 6, kYTicks = 5;
 
 struct Axis {
@@ -94,7 +94,7 @@ class Drawing {
         "<div class=\"frame {}{}\" data-low=\"{:.9g}\" data-high=\"{:.9g}\" data-log=\"{}\">", kind,
         chart_.tall ? " tall" : "", y_.low, y_.high, y_.log ? 1 : 0);
     html += "<div class=\"ys\" aria-hidden=\"true\">";
-    const std::vector<std::string> y_labels = tick_labels(y_.ticks);
+    const std::vector<std::string> y_labels = tick_labels(y_.ticks, y_.log);
     for (size_t i = 0; i < y_.ticks.size(); ++i) {
       html += fmt::format("<span style=\"bottom:{:.2f}%\">{}</span>",
                           100 * y_.position(y_.ticks[i]), y_labels[i]);
@@ -186,9 +186,11 @@ class Drawing {
   std::string events() const {
     std::set<int64_t> places;
     for (const double x : chart_.events) places.insert(px(x) / 8 * 8);
+    const bool few = places.size() <= kMaxEventLines;  // many would bury the curve
     std::string path;
-    for (const int64_t x : places) path += fmt::format("M{} 0V{}", x, kHeight);
-    return path.empty() ? "" : fmt::format("<path class=\"event\" d=\"{}\"/>", path);
+    for (const int64_t x : places) path += fmt::format("M{} 0V{}", x, few ? kHeight : kHeight / 30);
+    const char* kind = few ? "event" : "event many";
+    return path.empty() ? "" : fmt::format("<path class=\"{}\" d=\"{}\"/>", kind, path);
   }
 
   const Chart& chart_;
@@ -213,10 +215,13 @@ std::string legend(const Chart& chart) {
         fmt::format("<span class=\"key\"><i class=\"swatch event\"></i>{} <b>{}</b></span>",
                     escape_html(chart.event_name), format_integer(int64_t(chart.events.size())));
   }
-  const Series& first = chart.series.front();
-  html += fmt::format("<span class=\"at\">step <b data-step>{}</b></span></div>",
-                      format_integer(std::llround(first.points.back().x)));
-  return html;
+  return html + "</div>";
+}
+
+std::string step_read_out(const Chart& chart) {
+  const double last = chart.series.front().points.back().x;
+  return fmt::format("<span class=\"at\">step <b data-step>{}</b></span>",
+                     format_integer(std::llround(last)));
 }
 
 // The curve that bits per token and perplexity are read from: the smoothed one where there is one.
@@ -246,16 +251,18 @@ std::string render_chart(const Chart& chart, const XRange& x) {
   const std::vector<double> values = shown_values(chart);
   if (values.empty()) return "";
   const bool both = chart.y_axis == YAxis::linear_and_log && values.front() > 0;
-  std::string html = fmt::format("<figure class=\"chart\" id=\"{}\">\n", chart.id);
+  std::string html =
+      fmt::format("<figure class=\"chart{}\" id=\"{}\">\n", chart.tall ? " wide" : "", chart.id);
   if (both) {
     html += fmt::format(
         "<input type=\"checkbox\" class=\"scale\" id=\"{0}-log\">"
         "<label class=\"switch\" for=\"{0}-log\"><span>linear</span><span>log</span></label>",
         chart.id);
   }
-  html += fmt::format("<figcaption><h2>{} <small>{}</small></h2>{}{}</figcaption>\n",
-                      escape_html(chart.title), escape_html(chart.unit), legend(chart),
-                      chart.is_loss ? loss_read_out(chart) : "");
+  html += fmt::format(
+      "<figcaption><div class=\"title\"><h2>{} <small>{}</small></h2>{}</div>{}{}</figcaption>\n",
+      escape_html(chart.title), escape_html(chart.unit), step_read_out(chart), legend(chart),
+      chart.is_loss ? loss_read_out(chart) : "");
   if (chart.y_axis == YAxis::log && values.back() > 0) {
     html += Drawing(chart, x, make_log_axis(values)).frame("only");
   } else {

@@ -29,21 +29,21 @@ Points points_of(const RunData& run, Field field, double scale = 1.0) {
   return points;
 }
 
-int64_t smoothing_span(size_t num_points) {
-  return std::clamp<int64_t>(int64_t(num_points) / 50, 1, 1000);
+int64_t smoothing_reach(size_t num_points) {
+  return std::min<int64_t>(int64_t(num_points) / 100, 500);
 }
 
-// The values thin and faint, and their moving average; short curves need no average.
+// The values thin and faint, and their moving mean; short curves need none.
 void add_smoothed(Chart& chart, const std::string& name, int color, const Points& points) {
   if (points.empty()) return;
-  const int64_t span = smoothing_span(points.size());
-  if (span < 2) {
+  const int64_t reach = smoothing_reach(points.size());
+  if (reach == 0) {
     chart.series.push_back({name, color, Stroke::line, points});
     return;
   }
   chart.series.push_back({name, color, Stroke::faint, thin_min_max(points, kRawBuckets)});
   chart.series.push_back(
-      {"smoothed", color, Stroke::line, thin_last(smooth(points, span), kSmoothBuckets)});
+      {"smoothed", color, Stroke::line, thin_last(smooth(points, reach), kSmoothBuckets)});
 }
 
 Chart loss_chart(const RunData& run) {
@@ -87,7 +87,7 @@ Chart mfu_chart(const RunData& run) {
   add_smoothed(chart, "MFU", 1, points_of(run, &StepRecord::mfu, 100));
   const Points full = points_of(run, &StepRecord::mfu_full_attention, 100);
   if (!full.empty()) {
-    const Points smoothed = smooth(full, smoothing_span(full.size()));
+    const Points smoothed = smooth(full, smoothing_reach(full.size()));
     chart.series.push_back(
         {"counting full attention", 3, Stroke::line, thin_last(smoothed, kSmoothBuckets)});
   }
@@ -198,9 +198,11 @@ double mean_of(const RunData& run, float StepRecord::*field) {
   return count ? sum / double(count) : NAN;
 }
 
-double last_loss(const RunData& run) {
+LastLoss last_loss(const RunData& run) {
   const Points points = points_of(run, &StepRecord::loss);
-  return points.empty() ? NAN : smooth(points, smoothing_span(points.size())).back().y;
+  if (points.empty()) return {};
+  const int64_t reach = smoothing_reach(points.size());
+  return {smooth(points, reach).back().y, reach + 1};
 }
 
 }  // namespace forja

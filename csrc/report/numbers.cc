@@ -86,27 +86,25 @@ std::vector<double> log_ticks(double low, double high, int target) {
   return linear_ticks(low, high, target);
 }
 
-std::vector<std::string> tick_labels(const std::vector<double>& ticks) {
+std::vector<std::string> tick_labels(const std::vector<double>& ticks, bool each) {
   double largest = 0.0;
   for (const double tick : ticks) largest = std::max(largest, std::abs(tick));
-  const Suffix suffix = suffix_of(largest, 1e4);
-  int decimals = 0;
-  for (const double tick : ticks) decimals = std::max(decimals, decimals_of(tick / suffix.scale));
-  const bool wide = ticks.size() > 1 && ticks.front() > 0 && ticks.back() / ticks.front() >= 100;
+  const Suffix shared = suffix_of(largest, 1e4);
+  int shared_decimals = 0;
+  for (const double tick : ticks) {
+    shared_decimals = std::max(shared_decimals, decimals_of(tick / shared.scale));
+  }
   std::vector<std::string> labels;
   for (const double tick : ticks) {
+    const Suffix suffix = each ? suffix_of(std::abs(tick), 1e4) : shared;
+    const double scaled = tick / suffix.scale;
+    const int decimals = each ? decimals_of(scaled) : shared_decimals;
     if (tick == 0.0) {
       labels.push_back("0");
-    } else if (largest < 0.01) {
+    } else if (each ? std::abs(tick) < 1e-3 : largest < 0.01) {
       labels.push_back(format_exponent(tick, 2, true));
-    } else if (wide) {  // a logarithmic axis: each number by itself
-      const Suffix own = suffix_of(std::abs(tick), 1e3);
-      labels.push_back(std::abs(tick) < 1e-3
-                           ? format_exponent(tick, 1, true)
-                           : fmt::format("{:.{}f}{}", tick / own.scale,
-                                         decimals_of(tick / own.scale), own.text));
     } else {
-      labels.push_back(fmt::format("{:.{}f}{}", tick / suffix.scale, decimals, suffix.text));
+      labels.push_back(fmt::format("{:.{}f}{}", scaled, decimals, suffix.text));
     }
   }
   return labels;

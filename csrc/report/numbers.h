@@ -18,8 +18,9 @@ std::vector<double> linear_ticks(double low, double high, int target);
 // decades, more numbers between them over few, and linear_ticks within a fraction of one.
 std::vector<double> log_ticks(double low, double high, int target);
 
-// Labels with one scale ("k", "M", ...) and no more decimals than tell them apart.
-std::vector<std::string> tick_labels(const std::vector<double>& ticks);
+// Labels with one scale ("k", "M", ...) and no more decimals than tell them apart; with `each`, for
+// logarithmic axes, the shortest label of each number by itself.
+std::vector<std::string> tick_labels(const std::vector<double>& ticks, bool each = false);
 
 // Four significant digits: "3.214", "12,345", "1.234M", "3.000e-4"; an en dash for NaN.
 std::string format_value(double value);

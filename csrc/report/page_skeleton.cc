@@ -25,8 +25,8 @@ std::string_view page_skeleton() {
 <button id="theme" type="button" hidden>dark</button>
 {{facts}}</header>
 {{tiles}}{{warnings}}<div class="charts">
-{{charts}}</div>
-{{environment}}{{config}}<footer>Written by forja report. Step axes are shared: point at one chart to read all of them.</footer>
+{{charts}}{{environment}}</div>
+{{config}}<footer>Written by forja report. Step axes are shared: point at one chart to read all of them.</footer>
 </main>
 <script type="application/json" id="data">{{data}}</script>
 <script>

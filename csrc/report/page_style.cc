@@ -62,13 +62,15 @@ small { color: var(--muted); font-size: 13px; font-weight: 400; }
 .charts { display: grid; grid-template-columns: minmax(0, 1fr); gap: 16px; }
 .chart, .card { position: relative; margin: 0; padding: 14px 18px 12px; border: 1px solid var(--rule);
   border-radius: 8px; background: var(--card); }
-.card { margin-top: 16px; }
+details.card { margin-top: 16px; }
 .card h2 { margin-bottom: 8px; }
 figcaption { margin-bottom: 6px; }
 .legend { display: flex; flex-wrap: wrap; gap: 1px 16px; margin-top: 3px; color: var(--muted); font-size: 13px; }
 .legend b, .derived b { display: inline-block; min-width: 2.6em; color: var(--text); font-weight: 600; }
-.legend .at { margin-left: auto; }
-.legend .at b { text-align: right; }
+.title { display: flex; justify-content: space-between; align-items: baseline; gap: 12px; }
+.switch ~ figcaption .title { margin-right: 108px; }
+.at { color: var(--muted); font-size: 13px; white-space: nowrap; }
+.at b { color: var(--text); font-weight: 600; }
 .derived { margin: 1px 0 0; color: var(--muted); font-size: 13px; }
 .note { margin: 4px 0 0; color: var(--muted); font-size: 12.5px; }
 .swatch { display: inline-block; width: 16px; height: 0; margin-right: 6px; vertical-align: middle;
@@ -89,7 +91,7 @@ figcaption { margin-bottom: 6px; }
 .plot { position: relative; cursor: crosshair; touch-action: pan-y; }
 .plot:focus { outline: none; }
 .plot:focus-visible { outline: 2px solid var(--k1); outline-offset: 3px; }
-.plot svg { display: block; width: 100%; height: 100%; }
+.plot svg { display: block; width: 100%; height: 100%; overflow: visible; }
 svg path { fill: none; vector-effect: non-scaling-stroke; }
 path.grid { stroke: var(--rule); }
 path.axis { stroke: var(--axis); }
@@ -99,6 +101,7 @@ path.dots { stroke: var(--c); stroke-width: 7; stroke-linecap: round; }
 path.halo { stroke: var(--card); stroke-width: 10; stroke-linecap: round; }
 path.area { fill: var(--c); }
 path.event { stroke: var(--k2); stroke-width: 1.2; stroke-dasharray: 3 3; }
+path.many { stroke-dasharray: none; }
 .cross { position: absolute; top: 0; bottom: 0; width: 0; border-left: 1px solid var(--muted); pointer-events: none; }
 .dot { position: absolute; width: 9px; height: 9px; margin: 0 0 -4.5px -4.5px; border: 1.5px solid var(--card);
   border-radius: 50%; background: var(--c); pointer-events: none; }
@@ -114,14 +117,14 @@ path.event { stroke: var(--k2); stroke-width: 1.2; stroke-dasharray: 3 3; }
 .scale:checked ~ .note { visibility: hidden; }
 .scroll { overflow-x: auto; margin-top: 8px; }
 table { border-collapse: collapse; font-size: 13.5px; }
-th, td { padding: 3px 22px 3px 0; text-align: right; white-space: nowrap; }
+th, td { padding: 3px 18px 3px 0; text-align: right; white-space: nowrap; }
 thead th { color: var(--muted); font-weight: 400; border-bottom: 1px solid var(--rule); }
 tbody th { text-align: left; font-weight: 500; }
-tbody td:nth-child(2):not(:last-child):nth-last-child(4) { color: var(--muted); text-align: left; }
+tbody .when { color: var(--muted); text-align: left; }
 tfoot th, tfoot td { border-top: 1px solid var(--rule); text-align: right; font-weight: 600; }
 tfoot th { text-align: left; }
-.split { width: 100%; max-width: 620px; }
-.split .bar { width: 45%; padding-right: 0; }
+.split { width: 100%; max-width: 480px; }
+.split .bar { width: 40%; padding-right: 0; }
 .split .bar i { display: block; height: 9px; border-radius: 2px; background: var(--c); min-width: 1px; }
 summary { cursor: pointer; font-weight: 600; font-size: 16px; }
 pre { overflow-x: auto; margin: 10px 0 0; font: 12.5px/1.5 ui-monospace, "SF Mono", Menlo, Consolas, monospace; }
@@ -129,7 +132,10 @@ pre { overflow-x: auto; margin: 10px 0 0; font: 12.5px/1.5 ui-monospace, "SF Mon
 footer { margin-top: 20px; color: var(--muted); font-size: 12.5px; }
 @media (min-width: 860px) {
   .charts { grid-template-columns: minmax(0, 1fr) minmax(0, 1fr); }
-  #loss, #time { grid-column: 1 / -1; }
+  .wide { grid-column: 1 / -1; }
+  #time { display: grid; grid-template-columns: minmax(0, 1fr) 350px; column-gap: 24px; }
+  #time figcaption, #time > .note { grid-column: 1 / -1; }
+  #time .scroll { grid-row: 2; grid-column: 2; align-self: center; margin-bottom: 24px; }
 }
 @media (max-width: 560px) {
   main { padding: 16px 10px 28px; }
@@ -141,9 +147,12 @@ footer { margin-top: 20px; color: var(--muted); font-size: 12.5px; }
   .facts dd { margin-bottom: 5px; }
   .frame.tall { grid-template-rows: 230px 24px; }
   .xs .minor { display: none; }
-  .legend .at { margin-left: 0; }
   .switch { right: 10px; top: 10px; }
   th, td { padding-right: 12px; }
+  thead th, tbody .when { white-space: normal; }
+  tbody .when { min-width: 7.5em; }
+  table { font-size: 13px; }
+  .title small { display: block; }
 }
 @media print {
   body { background: none; font-size: 12px; }
@@ -151,9 +160,10 @@ footer { margin-top: 20px; color: var(--muted); font-size: 12.5px; }
   .chart, .card, .tiles { break-inside: avoid; }
   details.card { break-inside: auto; }
   .charts { grid-template-columns: minmax(0, 1fr) minmax(0, 1fr); }
-  #loss, #time { grid-column: 1 / -1; }
+  .wide { grid-column: 1 / -1; }
   .frame.tall { grid-template-rows: 240px 24px; }
   #theme, .switch, .scale, footer { display: none; }
+  .switch ~ figcaption .title { margin-right: 0; }
   pre { white-space: pre-wrap; }
   * { print-color-adjust: exact; -webkit-print-color-adjust: exact; }
 }

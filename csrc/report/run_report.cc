@@ -13,9 +13,11 @@ std::string render_run_report(const std::string& run_dir) {
   const RunData run = read_run(run_dir);
   const XRange range = step_range(run);
   std::string charts, data;
+  int halves = 0;  // charts that take half a row
   for (Chart& chart : make_charts(run)) {
     if (chart.id == "loss") chart.note = loss_table(run);
     if (chart.id == "time") chart.note = time_table(run);
+    halves += !chart.tall;
     charts += render_chart(chart, range);
     data +=
         fmt::format("{}{}:{}", data.empty() ? "" : ",", script_string(chart.id), chart_data(chart));
@@ -27,7 +29,7 @@ std::string render_run_report(const std::string& run_dir) {
                         {"tiles", tiles_section(run)},
                         {"warnings", warnings_section(run)},
                         {"charts", charts},
-                        {"environment", environment_section(run)},
+                        {"environment", environment_section(run, halves % 2 == 0)},
                         {"config", config_section(run)},
                         {"data", fmt::format("{{\"range\":[{:.9g},{:.9g}],\"charts\":{{{}}}}}",
                                              range.low, range.high, data)},

@@ -126,8 +126,13 @@ std::string validation_tile(const RunData& run) {
     }
   }
   if (!best) return "";
-  return tile("Best validation loss", format_value(best->loss),
-              fmt::format("{}, step {}", best_set->name, format_integer(best->step)));
+  return tile("Validation loss", format_value(best->loss),
+              fmt::format("best: {}, step {}", best_set->name, format_integer(best->step)));
+}
+
+std::string describe_last(const LastLoss& last) {
+  return last.num_steps > 1 ? fmt::format("mean of the last {} steps", last.num_steps)
+                            : "last step";
 }
 
 std::string loss_row(const std::string& name, const std::string& when, double loss,
@@ -159,12 +164,13 @@ std::string header_section(const RunData& run) {
 std::string tiles_section(const RunData& run) {
   if (run.steps.empty()) return "<p class=\"empty\">No training step is recorded yet.</p>\n";
   std::string html = "<section class=\"tiles\">\n" + step_tile(run);
-  const double tokens = last_tokens(run), loss = last_loss(run);
+  const double tokens = last_tokens(run);
   if (std::isfinite(tokens)) {
     html += tile("Tokens", format_count(tokens), format_integer(int64_t(tokens)));
   }
-  if (std::isfinite(loss)) {
-    html += tile("Training loss", format_value(loss), "smoothed, at the last step");
+  const LastLoss last = last_loss(run);
+  if (last.num_steps > 0) {
+    html += tile("Training loss", format_value(last.loss), describe_last(last));
   }
   html += validation_tile(run);
   const double speed = mean_of(run, &StepRecord::tokens_per_s),
@@ -194,11 +200,10 @@ std::string warnings_section(const RunData& run) {
 }
 
 std::string loss_table(const RunData& run) {
-  const double loss = last_loss(run);
+  const LastLoss train = last_loss(run);
   std::string rows;
-  if (std::isfinite(loss)) {
-    rows += loss_row("train, smoothed", "last, step " + format_integer(last_step(run)), loss,
-                     std::exp(loss));
+  if (train.num_steps > 0) {
+    rows += loss_row("train", describe_last(train), train.loss, std::exp(train.loss));
   }
   for (const EvalSet& set : run.evals) {
     const EvalRecord* best = best_record(set);
@@ -232,6 +237,7 @@ std::string time_table(const RunData& run) {
   }
   if (count == 0) return "";
   for (double& part : mean_s) total_s += part /= double(count);
+  const double largest_s = std::max(1e-12, *std::max_element(mean_s.begin(), mean_s.end()));
   const bool ms = total_s < 1.0;
   const double scale = ms ? 1e3 : 1.0;
   std::string html = fmt::format(
@@ -244,8 +250,9 @@ std::string time_table(const RunData& run) {
     html += fmt::format(
         "<tr><th scope=\"row\"><i class=\"swatch area c{0}\"></i>{1}</th><td>{2}</td><td>{3:.1f} "
         "%</td>"
-        "<td class=\"bar\"><i class=\"c{0}\" style=\"width:{3:.2f}%\"></i></td></tr>\n",
-        kTimeColors[part], kTimeParts[part], format_value(scale * mean_s[part]), share);
+        "<td class=\"bar\"><i class=\"c{0}\" style=\"width:{4:.1f}%\"></i></td></tr>\n",
+        kTimeColors[part], kTimeParts[part], format_value(scale * mean_s[part]), share,
+        100 * mean_s[part] / largest_s);
   }
   return html + fmt::format(
                     "</tbody><tfoot><tr><th scope=\"row\">step</th><td>{}</td><td>100 %</td>"
@@ -253,7 +260,7 @@ std::string time_table(const RunData& run) {
                     format_value(scale * total_s));
 }
 
-std::string environment_section(const RunData& run) {
+std::string environment_section(const RunData& run, bool wide) {
   const json& info = run.info;
   std::string rows =
       row("Device", plain_field(info, "device")) + row("CPU", plain_field(info, "cpu")) +
@@ -277,8 +284,9 @@ std::string environment_section(const RunData& run) {
     if (std::find(shown.begin(), shown.end(), key) == shown.end()) rows += row(key, plain(value));
   }
   if (rows.empty()) return "";
-  return "<section class=\"card\"><h2>Environment</h2><dl class=\"facts\">\n" + rows +
-         "</dl></section>\n";
+  return fmt::format(
+      "<section class=\"card{}\"><h2>Environment</h2><dl class=\"facts\">\n{}</dl></section>\n",
+      wide ? " wide" : "", rows);
 }
 
 std::string config_section(const RunData& run) {

@@ -25,12 +25,18 @@ std::string warnings_section(const RunData& run);  // "" where there are none
 std::string loss_table(const RunData& run);  // training and every validation set, last and best
 std::string time_table(
     const RunData& run);  // mean and share of the parts of a step; "" without any
-std::string environment_section(const RunData& run);
+// One cell of the grid of charts, or a whole row of it.
+std::string environment_section(const RunData& run, bool wide);
 std::string config_section(const RunData& run);
 
 // A statistic of a field over the steps that say it; NaN where none does.
 double mean_of(const RunData& run, float StepRecord::*field);
-// The last training loss, smoothed as in the chart.
-double last_loss(const RunData& run);
+// The training loss at the end, smoothed as in the chart: the mean of the last `num_steps`; NaN and
+// 0 without any.
+struct LastLoss {
+  double loss = NAN;
+  int64_t num_steps = 0;
+};
+LastLoss last_loss(const RunData& run);
 
 }  // namespace forja

@@ -53,15 +53,17 @@ Points thin_last(const Points& points, int64_t buckets) {
   return thin;
 }
 
-Points smooth(const Points& points, int64_t span) {
-  const double keep = 1.0 - 2.0 / (double(span) + 1.0);
-  double sum = 0.0, weight = 0.0;
+Points smooth(const Points& points, int64_t reach) {
+  const auto size = int64_t(points.size());
+  std::vector<double> sums(points.size() + 1, 0.0);
+  for (int64_t i = 0; i < size; ++i) sums[size_t(i + 1)] = sums[size_t(i)] + points[size_t(i)].y;
   Points smoothed;
   smoothed.reserve(points.size());
-  for (const Point& point : points) {
-    sum = keep * sum + (1.0 - keep) * point.y;
-    weight = keep * weight + (1.0 - keep);
-    smoothed.push_back({point.x, sum / weight});
+  for (int64_t i = 0; i < size; ++i) {
+    const int64_t near = std::min(reach, i / 4);
+    const int64_t begin = i - near, end = std::min(size, i + near + 1);
+    const double sum = sums[size_t(end)] - sums[size_t(begin)];
+    smoothed.push_back({points[size_t(i)].x, sum / double(end - begin)});
   }
   return smoothed;
 }

@@ -19,8 +19,9 @@ Points thin_min_max(const Points& points, int64_t buckets);
 // The last point of each span: for curves that are smooth already.
 Points thin_last(const Points& points, int64_t buckets);
 
-// The exponential moving average with weight 2 / (span + 1) on the newest point, corrected for its
-// start (Kingma and Ba, "Adam", 2015, section 3).
-Points smooth(const Points& points, int64_t span);
+// The mean of every point and its neighbours, up to `reach` on either side. Fewer at the start, a
+// quarter of the points before, so that a loss that falls steeply is followed and not dragged; only
+// those before at the end.
+Points smooth(const Points& points, int64_t reach);
 
 }  // namespace forja

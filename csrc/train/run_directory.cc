@@ -12,7 +12,7 @@ namespace forja {
 namespace {
 
 // What makes a run the same run: the model, the data and everything that enters the weights. Its length, evaluation,
-// saving and layout may change.
+// saving and layout may change, and data may move to another folder.
 std::string identity(RunConfig config, std::string (*part)(RunConfig&)) { return part(config); }
 
 std::string model_of(RunConfig& c) {
@@ -21,6 +21,7 @@ std::string model_of(RunConfig& c) {
 std::string data_of(RunConfig& c) {
   c.data.valid.clear();
   c.data.tokenizer.clear();
+  for (TrainDataConfig& source : c.data.train) source.path.clear();
   return print_config([&](ConfigVisitor& v) { c.data.visit(v); });
 }
 std::string optimizer_of(RunConfig& c) {

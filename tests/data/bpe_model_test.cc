@@ -9,8 +9,8 @@ namespace forja {
 namespace {
 
 // The definition, literally: of all mergeable neighbours the lowest rank, the leftmost of equals.
-std::vector<int32_t> merge_naively(const std::vector<std::string>& tokens, const std::vector<BpeMerge>& merges,
-                                   const std::string& piece) {
+std::vector<int32_t> merge_naively(const std::vector<std::string>& tokens,
+                                   const std::vector<BpeMerge>& merges, const std::string& piece) {
   std::vector<int32_t> ids;
   for (char c : piece) {
     for (size_t id = 0; id < tokens.size(); ++id) {
@@ -44,7 +44,8 @@ Random random_merges(std::mt19937& random, int count) {
   Random r;
   for (char c = 'a'; c <= 'd'; ++c) r.tokens.push_back(std::string(1, c));
   while (int(r.merges.size()) < count) {
-    const int32_t left = int32_t(random() % r.tokens.size()), right = int32_t(random() % r.tokens.size());
+    const int32_t left = int32_t(random() % r.tokens.size()),
+                  right = int32_t(random() % r.tokens.size());
     const std::string text = r.tokens[size_t(left)] + r.tokens[size_t(right)];
     if (text.size() > 9) continue;
     if (std::find(r.tokens.begin(), r.tokens.end(), text) != r.tokens.end()) continue;
@@ -99,15 +100,23 @@ TEST(BpeModel, NulBytesAreBytes) {
 
 TEST(BpeModel, LackingBytesAndDoubledTokensAreRefused) {
   using testing::error_of;
-  EXPECT_NE(error_of([] { BpeModel({"a", "a"}, {}, BpeAlphabet::bytes, false); }, ExitCode::bad_input).find("same text"),
+  EXPECT_NE(error_of(
+                [] {
+                  BpeModel({"a", "a"}, {}, BpeAlphabet::bytes, false);
+                },
+                ExitCode::bad_input)
+                .find("same text"),
             std::string::npos);
-  EXPECT_NE(error_of([] { BpeModel({"a"}, {}, BpeAlphabet::characters, false); }, ExitCode::bad_input).find("<0x00>"),
-            std::string::npos);
+  EXPECT_NE(
+      error_of([] { BpeModel({"a"}, {}, BpeAlphabet::characters, false); }, ExitCode::bad_input)
+          .find("<0x00>"),
+      std::string::npos);
   const BpeModel model({"a"}, {}, BpeAlphabet::bytes, false);
   BpeScratch scratch;
   std::vector<int32_t> ids;
-  EXPECT_NE(error_of([&] { model.encode_piece("ab", &scratch, &ids); }, ExitCode::bad_input).find("0x62"),
-            std::string::npos);
+  EXPECT_NE(
+      error_of([&] { model.encode_piece("ab", &scratch, &ids); }, ExitCode::bad_input).find("0x62"),
+      std::string::npos);
 }
 
 }  // namespace

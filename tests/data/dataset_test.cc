@@ -27,7 +27,8 @@ class DatasetTest : public ::testing::Test {
   // Documents 0, 1, ... of random lengths whose tokens count up from the document's number.
   std::vector<Ids> write(const std::string& name, int num_documents, int64_t shard_tokens) {
     std::mt19937 random(31);
-    DatasetWriter writer(folder_.file(name), *tokenizer_, tokenizer_path_, *tokenizer_->eos_id(), {shard_tokens});
+    DatasetWriter writer(folder_.file(name), *tokenizer_, tokenizer_path_, *tokenizer_->eos_id(),
+                         {shard_tokens});
     std::vector<Ids> documents;
     for (int d = 0; d < num_documents; ++d) {
       Ids ids;
@@ -88,7 +89,8 @@ TEST_F(DatasetTest, WhatIsWrittenIsReadAtEveryPlace) {
         if (first + count > dataset.num_tokens()) continue;
         Ids tokens(static_cast<size_t>(count));
         dataset.read(first, count, tokens.data());
-        ASSERT_TRUE(std::equal(tokens.begin(), tokens.end(), stream.begin() + first)) << first << ' ' << count;
+        ASSERT_TRUE(std::equal(tokens.begin(), tokens.end(), stream.begin() + first))
+            << first << ' ' << count;
         Ids found, expected;
         dataset.document_starts(first, count, &found);
         for (int64_t start : starts) {
@@ -133,7 +135,8 @@ TEST_F(DatasetTest, ThreadsDoNotChangeTheBytes) {
   std::mt19937 random(37);
   std::string lines;
   for (int i = 0; i < 3000; ++i) {
-    lines += nlohmann::json{{"text", testing::random_text(random, int(random() % 2000))}}.dump() + "\n";
+    lines +=
+        nlohmann::json{{"text", testing::random_text(random, int(random() % 2000))}}.dump() + "\n";
   }
   write_file(folder_.file("a.jsonl"), lines);
   std::map<std::string, std::string> expected;
@@ -160,7 +163,8 @@ TEST_F(DatasetTest, ThreadsDoNotChangeTheBytes) {
 }
 
 TEST_F(DatasetTest, SpecialTokensInTextsStayText) {
-  write_file(folder_.file("a.jsonl"), "{\"text\": \"a<|endoftext|>b\"}\n{\"text\": \"\"}\n{\"text\": \"c\"}\n");
+  write_file(folder_.file("a.jsonl"),
+             "{\"text\": \"a<|endoftext|>b\"}\n{\"text\": \"\"}\n{\"text\": \"c\"}\n");
   tokenize_files({folder_.file("a.jsonl")}, tokenizer_path_, folder_.file("d"), {}, {});
   const Dataset dataset(folder_.file("d"));
   EXPECT_EQ(dataset.num_documents(), 2);
@@ -173,8 +177,11 @@ TEST_F(DatasetTest, FailuresLeaveNothingBehind) {
   write_file(folder_.file("bad.jsonl"), "{\"text\": \"good\"}\n{\"text\": oops}\n");
   write_file(folder_.file("blank.txt"), "  \n");
   const auto error = [&](const std::string& input, const TokenizeOptions& options = {}) {
-    return error_of([&] { tokenize_files({folder_.file(input)}, tokenizer_path_, folder_.file("out"), options, {}); },
-                    ExitCode::bad_input);
+    return error_of(
+        [&] {
+          tokenize_files({folder_.file(input)}, tokenizer_path_, folder_.file("out"), options, {});
+        },
+        ExitCode::bad_input);
   };
   expect_contains(error("bad.jsonl"), "bad.jsonl:2");
   expect_contains(error("blank.txt"), "no text");
@@ -186,19 +193,25 @@ TEST_F(DatasetTest, FailuresLeaveNothingBehind) {
   EXPECT_EQ(leftovers(), 0);
 }
 
-// Of several faults the first in the order of the input is told, however many threads meet the others sooner.
+// Of several faults the first in the order of the input is told, however many threads meet the
+// others sooner.
 TEST_F(DatasetTest, TheFirstFaultIsTold) {
   std::string lines;
   for (int i = 0; i < 40000; ++i) {
-    lines += i == 20000 || i >= 30000 ? "oops\n" : "{\"text\": \"the quick brown fox jumps over the lazy dog\"}\n";
+    lines += i == 20000 || i >= 30000
+                 ? "oops\n"
+                 : "{\"text\": \"the quick brown fox jumps over the lazy dog\"}\n";
   }
   write_file(folder_.file("a.jsonl"), lines);
   TokenizeOptions options;
   options.num_threads = 8;
-  expect_contains(
-      error_of([&] { tokenize_files({folder_.file("a.jsonl")}, tokenizer_path_, folder_.file("out"), options, {}); },
-               ExitCode::bad_input),
-      "a.jsonl:20001:");
+  expect_contains(error_of(
+                      [&] {
+                        tokenize_files({folder_.file("a.jsonl")}, tokenizer_path_,
+                                       folder_.file("out"), options, {});
+                      },
+                      ExitCode::bad_input),
+                  "a.jsonl:20001:");
 }
 
 TEST_F(DatasetTest, OutputsAreNotReplacedByAccident) {
@@ -224,12 +237,14 @@ TEST_F(DatasetTest, OutputsAreNotReplacedByAccident) {
 
 TEST_F(DatasetTest, DamagedDatasetsAreRefused) {
   write("d", 60, 100);
-  const std::string tokens = folder_.file("d/shard-00001.tokens"), manifest = folder_.file("d/manifest.json");
+  const std::string tokens = folder_.file("d/shard-00001.tokens"),
+                    manifest = folder_.file("d/manifest.json");
   const std::string good_tokens = read_file(tokens), good_manifest = read_file(manifest);
   expect_contains(open_error("none"), "no dataset");
   expect_contains(open_error("tokenizer.json"), "manifest.json");
   write_file(tokens, good_tokens.substr(0, good_tokens.size() - 2));
-  expect_contains(open_error("d"), fmt::format("expected {} bytes, found {}", good_tokens.size(), good_tokens.size() - 2));
+  expect_contains(open_error("d"), fmt::format("expected {} bytes, found {}", good_tokens.size(),
+                                               good_tokens.size() - 2));
   fs::remove(tokens);
   expect_contains(open_error("d"), "shard-00001.tokens");
   // Another id in the vocabulary: only the checksum tells. One outside: reading tells.
@@ -240,11 +255,14 @@ TEST_F(DatasetTest, DamagedDatasetsAreRefused) {
   expect_contains(error_of([&] { Dataset(path).verify(); }, ExitCode::bad_input), "checksum");
   damaged[1] = '\x7F';
   write_file(tokens, damaged);
-  expect_contains(error_of([&] {
-                    const Dataset dataset(path);
-                    Ids all(static_cast<size_t>(dataset.num_tokens()));
-                    dataset.read(0, dataset.num_tokens(), all.data());
-                  }, ExitCode::bad_input), "shard-00001.tokens holds the id");
+  expect_contains(error_of(
+                      [&] {
+                        const Dataset dataset(path);
+                        Ids all(static_cast<size_t>(dataset.num_tokens()));
+                        dataset.read(0, dataset.num_tokens(), all.data());
+                      },
+                      ExitCode::bad_input),
+                  "shard-00001.tokens holds the id");
   write_file(tokens, good_tokens);
   Dataset(path).verify();
 
@@ -275,7 +293,8 @@ TEST_F(DatasetTest, UnwritableOutputIsSaid) {
 }
 
 TEST_F(DatasetTest, DescriptionShowsDecodedSamples) {
-  write_file(folder_.file("a.jsonl"), "{\"text\": \"the quick brown fox\"}\n{\"text\": \"el veloz murci\xC3\xA9lago\"}\n");
+  write_file(folder_.file("a.jsonl"),
+             "{\"text\": \"the quick brown fox\"}\n{\"text\": \"el veloz murci\xC3\xA9lago\"}\n");
   tokenize_files({folder_.file("a.jsonl")}, tokenizer_path_, folder_.file("d"), {}, {});
   const std::string text = describe_dataset(folder_.file("d"), true);
   expect_contains(text, "\"the quick brown fox<|endoftext|>\"");

@@ -18,7 +18,8 @@ class LoaderTest : public ::testing::Test {
     tokenizer_ = load_tokenizer(tokenizer_path_);
   }
 
-  // A dataset of documents of these lengths (end-of-text token included); ids count up through the whole dataset.
+  // A dataset of documents of these lengths (end-of-text token included); ids count up through the
+  // whole dataset.
   std::string write(const std::string& name, const std::vector<int>& lengths, int first_id = 0) {
     DatasetWriter writer(folder_.file(name), *tokenizer_, tokenizer_path_, kEnd, {37});
     int next = first_id;
@@ -33,7 +34,8 @@ class LoaderTest : public ::testing::Test {
 
   DataConfig parse(const std::string& yaml, const std::vector<std::string>& overrides = {}) {
     DataConfig config;
-    read_config_text(yaml, folder_.file("run.yaml"), overrides, [&](ConfigVisitor& v) { config.visit(v); });
+    read_config_text(yaml, folder_.file("run.yaml"), overrides,
+                     [&](ConfigVisitor& v) { config.visit(v); });
     return config;
   }
   void expect_contains(const std::string& text, const std::string& part) {
@@ -49,7 +51,8 @@ class LoaderTest : public ::testing::Test {
 TEST_F(LoaderTest, ConfigTakesListsOrSinglePaths) {
   const DataConfig lists = parse(
       "tokenizer: tok.json\ntrain: [{path: a, weight: 0.9}, {path: /b}]\n"
-      "valid: [{name: web, path: v}, {name: code, path: w}]\nsequence_length: 64\ndocument_mask: true\n");
+      "valid: [{name: web, path: v}, {name: code, path: w}]\nsequence_length: 64\ndocument_mask: "
+      "true\n");
   ASSERT_EQ(lists.train.size(), 2u);
   EXPECT_EQ(lists.tokenizer, folder_.file("tok.json"));
   EXPECT_EQ(lists.train[0].path, folder_.file("a"));
@@ -124,7 +127,7 @@ TEST_F(LoaderTest, DocumentMaskCutsSequencesAndRestartsPositions) {
   Arena arena("batch", {}, 1 << 20);
   const MicroBatch batch = allocate_micro_batch(arena, 4, 8, true);
   const Tensor sequences = fill_micro_batch(stream, 0, 4, batch);
-  const std::vector<Ids> expected = {{0, 3, 0, 3}, {3, 5, 3, 5}, {8, 2, 8, 2}, {10, 6, 10, 6},
+  const std::vector<Ids> expected = {{0, 3, 0, 3},   {3, 5, 3, 5},   {8, 2, 8, 2},  {10, 6, 10, 6},
                                      {16, 8, 16, 8}, {24, 6, 24, 6}, {30, 2, 30, 2}};
   ASSERT_EQ(sequences.size(0), int64_t(expected.size()));
   for (size_t i = 0; i < expected.size(); ++i) {
@@ -135,7 +138,8 @@ TEST_F(LoaderTest, DocumentMaskCutsSequencesAndRestartsPositions) {
 }
 
 TEST_F(LoaderTest, BlendsByWeight) {
-  const SampleStream stream({{write("a", {500}), 3.0}, {write("b", {500}), 1.0}}, 8, 1, SampleOrder::shuffled);
+  const SampleStream stream({{write("a", {500}), 3.0}, {write("b", {500}), 1.0}}, 8, 1,
+                            SampleOrder::shuffled);
   int64_t first = 0;
   for (int64_t s = 0; s < 400; ++s) first += stream.sampler()(s).source == 0;
   EXPECT_EQ(first, 300);
@@ -149,20 +153,25 @@ TEST_F(LoaderTest, MismatchesAreRefused) {
   config.sequence_length = 16;
   open_training_data(config, 1).check_vocabulary(512);
   EXPECT_EQ(open_validation_data(config, 0).samples_per_epoch(), 3);
-  expect_contains(error_of([&] { open_training_data(config, 1).check_vocabulary(100); }, ExitCode::bad_input),
-                  "vocab_size is 100");
+  expect_contains(
+      error_of([&] { open_training_data(config, 1).check_vocabulary(100); }, ExitCode::bad_input),
+      "vocab_size is 100");
   config.tokenizer = testing::write_small_tokenizer(folder_.file("other.json"), 330);
-  expect_contains(error_of([&] { open_training_data(config, 1); }, ExitCode::bad_input), "another tokenizer");
+  expect_contains(error_of([&] { open_training_data(config, 1); }, ExitCode::bad_input),
+                  "another tokenizer");
   config.tokenizer = folder_.file("none.json");
-  expect_contains(error_of([&] { open_training_data(config, 1); }, ExitCode::bad_input), "no tokenizer");
+  expect_contains(error_of([&] { open_training_data(config, 1); }, ExitCode::bad_input),
+                  "no tokenizer");
   config.tokenizer = "";
   config.sequence_length = 100;
-  expect_contains(error_of([&] { open_training_data(config, 1); }, ExitCode::bad_input), "100 tokens, one sample needs");
+  expect_contains(error_of([&] { open_training_data(config, 1); }, ExitCode::bad_input),
+                  "100 tokens, one sample needs");
   config.sequence_length = 16;
   config.train.push_back({folder_.file("nothing"), 1.0});
   expect_contains(error_of([&] { open_training_data(config, 1); }, ExitCode::bad_input), "nothing");
   config.train.clear();
-  expect_contains(error_of([&] { open_training_data(config, 1); }, ExitCode::bad_input), "data.train");
+  expect_contains(error_of([&] { open_training_data(config, 1); }, ExitCode::bad_input),
+                  "data.train");
 }
 
 TEST_F(LoaderTest, DatasetsOfTwoTokenizersDoNotMix) {
@@ -170,7 +179,11 @@ TEST_F(LoaderTest, DatasetsOfTwoTokenizersDoNotMix) {
   tokenizer_path_ = testing::write_small_tokenizer(folder_.file("other.json"), 330);
   tokenizer_ = load_tokenizer(tokenizer_path_);
   const std::string b = write("b", {100});
-  expect_contains(error_of([&] { SampleStream({{a, 1.0}, {b, 1.0}}, 8, 1, SampleOrder::shuffled); }, ExitCode::bad_input),
+  expect_contains(error_of(
+                      [&] {
+                        SampleStream({{a, 1.0}, {b, 1.0}}, 8, 1, SampleOrder::shuffled);
+                      },
+                      ExitCode::bad_input),
                   "different tokenizers");
 }
 

@@ -29,8 +29,8 @@ TEST(Permutation, IsOne) {
   }
 }
 
-// Positions of a shuffled sequence are uniform and unlike the index: mean displacement n/3, few fixed points, no
-// correlation between neighbours beyond 5 standard deviations.
+// Positions of a shuffled sequence are uniform and unlike the index: mean displacement n/3, few
+// fixed points, no correlation between neighbours beyond 5 standard deviations.
 TEST(Permutation, LooksRandom) {
   const int64_t n = 100000;
   const Permutation permutation(42, n);
@@ -64,7 +64,8 @@ TEST(Blend, DecimalWeightsAreExact) {
   EXPECT_EQ(fine.period(), 5000);
 }
 
-// Every prefix has the right share to within about one sample a source, and each source's samples come in order.
+// Every prefix has the right share to within about one sample a source, and each source's samples
+// come in order.
 TEST(Blend, SharesAreRightInEveryPrefix) {
   const std::vector<double> weights = {3.0, 1.0, 0.5, 0.031};
   const double sum = std::accumulate(weights.begin(), weights.end(), 0.0);
@@ -75,9 +76,11 @@ TEST(Blend, SharesAreRightInEveryPrefix) {
     ASSERT_EQ(draw.index, counts[size_t(draw.source)]++);
     for (size_t i = 0; i < weights.size(); ++i) {
       const double expected = double(sample + 1) * weights[i] / sum;
-      // Half a slot from rounding positions, the other sources' slots at the same place, and the rounded quota.
+      // Half a slot from rounding positions, the other sources' slots at the same place, and the
+      // rounded quota.
       const double rounding = double(sample + 1) / double(Blend::kMaxPeriod);
-      ASSERT_NEAR(double(counts[i]), expected, double(weights.size()) / 2 + 0.5 + rounding) << sample << ' ' << i;
+      ASSERT_NEAR(double(counts[i]), expected, double(weights.size()) / 2 + 0.5 + rounding)
+          << sample << ' ' << i;
     }
   }
 }
@@ -93,7 +96,13 @@ TEST(Blend, TinyWeightsKeepASlot) {
 
 TEST(Blend, BadWeightsAreRefused) {
   for (double weight : {0.0, -1.0, std::nan(""), HUGE_VAL}) {
-    EXPECT_NE(error_of([&] { Blend({1.0, weight}); }, ExitCode::bad_input).find("source 1"), std::string::npos);
+    EXPECT_NE(error_of(
+                  [&] {
+                    Blend({1.0, weight});
+                  },
+                  ExitCode::bad_input)
+                  .find("source 1"),
+              std::string::npos);
   }
   EXPECT_NE(error_of([] { Blend({}); }, ExitCode::bad_input), "");
 }
@@ -140,7 +149,8 @@ TEST(Sampler, SeedAndSourceChangeTheOrder) {
 // A trillion tokens cost nothing to start on, and a sample takes well under a millisecond.
 TEST(Sampler, StartsInConstantTimeOnATrillionTokens) {
   const auto start = std::chrono::steady_clock::now();
-  const Sampler sampler({{1'000'000'000'000, 0.7}, {3'000'000'000'000, 0.3}}, 4096, 9, SampleOrder::shuffled);
+  const Sampler sampler({{1'000'000'000'000, 0.7}, {3'000'000'000'000, 0.3}}, 4096, 9,
+                        SampleOrder::shuffled);
   std::set<std::pair<int64_t, int64_t>> seen;
   for (int64_t k = 0; k < 1000; ++k) {
     const Sampler::Sample sample = sampler(123'456'789 + k);
@@ -149,7 +159,8 @@ TEST(Sampler, StartsInConstantTimeOnATrillionTokens) {
   EXPECT_LT(std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count(), 1.0);
 }
 
-// What a rank reads is a function of the global index alone: any split of a step among ranks is the same set.
+// What a rank reads is a function of the global index alone: any split of a step among ranks is the
+// same set.
 TEST(Sampler, AnyNumberOfRanksSeesTheSameBatch) {
   const std::vector<SampleSource> sources = {{100'000, 2.0}, {50'000, 1.0}};
   const auto step_of = [&](int64_t step, int64_t batch, int64_t ranks) {
@@ -170,8 +181,11 @@ TEST(Sampler, AnyNumberOfRanksSeesTheSameBatch) {
 }
 
 TEST(Sampler, TooSmallSourcesAreRefused) {
-  const std::string message =
-      error_of([] { Sampler({{100, 1.0}, {16, 1.0}}, 16, 0, SampleOrder::shuffled); }, ExitCode::bad_input);
+  const std::string message = error_of(
+      [] {
+        Sampler({{100, 1.0}, {16, 1.0}}, 16, 0, SampleOrder::shuffled);
+      },
+      ExitCode::bad_input);
   EXPECT_NE(message.find("source 1 has 16 tokens"), std::string::npos) << message;
 }
 

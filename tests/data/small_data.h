@@ -15,7 +15,9 @@ inline std::string small_tokenizer_json(int64_t vocab_size = 400) {
   BpeTrainer trainer({vocab_size});
   for (int i = 0; i < 50; ++i) {
     trainer.add("the quick brown fox jumps over the lazy dog, and the fox's friends don't mind.\n");
-    trainer.add("el veloz murci\xC3\xA9lago hind\xC3\xBA com\xC3\xAD" "a feliz cardillo y kiwi; 1234 5678\n\n");
+    trainer.add(
+        "el veloz murci\xC3\xA9lago hind\xC3\xBA com\xC3\xAD"
+        "a feliz cardillo y kiwi; 1234 5678\n\n");
   }
   return trainer.train({});
 }
@@ -33,14 +35,17 @@ inline void append_utf8(uint32_t c, std::string* out) {
   } else if (c < 0x10000) {
     *out += {char(0xE0 | c >> 12), char(0x80 | (c >> 6 & 0x3F)), char(0x80 | (c & 0x3F))};
   } else {
-    *out += {char(0xF0 | c >> 18), char(0x80 | (c >> 12 & 0x3F)), char(0x80 | (c >> 6 & 0x3F)), char(0x80 | (c & 0x3F))};
+    *out += {char(0xF0 | c >> 18), char(0x80 | (c >> 12 & 0x3F)), char(0x80 | (c >> 6 & 0x3F)),
+             char(0x80 | (c & 0x3F))};
   }
 }
 
-// Valid UTF-8 of `length` characters: mostly what split patterns care about, now and then any character at all.
+// Valid UTF-8 of `length` characters: mostly what split patterns care about, now and then any
+// character at all.
 inline std::string random_text(std::mt19937& random, int length) {
   static const std::u32string usual =
-      U"aeistlrdvmSTLDVMREZ'''      \t\n\n\r.,;!?-_\"()<>|0123456789\u00e9\u00f1\u017f\u00a0\u2009\u3000\u2028\u0085"
+      U"aeistlrdvmSTLDVMREZ'''      "
+      U"\t\n\n\r.,;!?-_\"()<>|0123456789\u00e9\u00f1\u017f\u00a0\u2009\u3000\u2028\u0085"
       U"\u00bd\u0661\u4e2d\u0301\u30ab\u3099\u1e9b\U0001f999\U0001f600\u200d\u180e\u2581";
   std::string text;
   for (int i = 0; i < length; ++i) {

@@ -35,7 +35,8 @@ using Strings = std::vector<std::string>;
 TEST(SplitPattern, Gpt2Words) {
   const auto splitter = make_splitter(kGpt2Pattern);
   EXPECT_EQ(pieces(*splitter, "I'll say: it's  12 o'clock!\n\n  yes "),
-            (Strings{"I", "'ll", " say", ":", " it", "'s", " ", " 12", " o", "'", "clock", "!", "\n\n ", " yes", " "}));
+            (Strings{"I", "'ll", " say", ":", " it", "'s", " ", " 12", " o", "'", "clock", "!",
+                     "\n\n ", " yes", " "}));
   EXPECT_EQ(pieces(*splitter, ""), Strings{});
 }
 
@@ -68,14 +69,18 @@ TEST(SplitPattern, AgreesWithPcre2OnEveryCharacter) {
     text += "b";
   }
   for (const char* pattern : {kGpt2Pattern, kLlama3Pattern}) {
-    EXPECT_TRUE(pieces(*make_splitter(pattern), text) == pieces(*make_regex_splitter(pattern), text)) << pattern;
+    EXPECT_TRUE(pieces(*make_splitter(pattern), text) ==
+                pieces(*make_regex_splitter(pattern), text))
+        << pattern;
   }
 }
 
 TEST(SplitPattern, LongRunsOfSpaces) {
   const std::string text = std::string(3'000'000, ' ') + "x" + std::string(1'000'000, '\n') + " y";
   for (const char* pattern : {kGpt2Pattern, kLlama3Pattern}) {
-    EXPECT_TRUE(pieces(*make_splitter(pattern), text) == pieces(*make_regex_splitter(pattern), text)) << pattern;
+    EXPECT_TRUE(pieces(*make_splitter(pattern), text) ==
+                pieces(*make_regex_splitter(pattern), text))
+        << pattern;
   }
 }
 
@@ -85,7 +90,8 @@ TEST(SplitPattern, OtherPatternsKeepTheGaps) {
 }
 
 TEST(SplitPattern, BadPatternIsRefused) {
-  EXPECT_NE(error_of([] { make_splitter("(a"); }, ExitCode::bad_input).find("(a"), std::string::npos);
+  EXPECT_NE(error_of([] { make_splitter("(a"); }, ExitCode::bad_input).find("(a"),
+            std::string::npos);
 }
 
 }  // namespace

@@ -39,7 +39,8 @@ std::string zstd(const std::string& text) {
 Strings read_all(const Strings& inputs, const TextSourceOptions& options = {}) {
   TextSource source(inputs, options);
   Strings texts;
-  for (RawDocument document; source.next(&document);) texts.push_back(document_text(std::move(document), options));
+  for (RawDocument document; source.next(&document);)
+    texts.push_back(document_text(std::move(document), options));
   EXPECT_EQ(source.bytes_done(), source.bytes_total());
   return texts;
 }
@@ -51,7 +52,8 @@ class TextSourceTest : public ::testing::Test {
     write_file(folder_.file(name), content);
     return folder_.file(name);
   }
-  std::string error(const std::string& name, const std::string& content, const TextSourceOptions& options = {}) {
+  std::string error(const std::string& name, const std::string& content,
+                    const TextSourceOptions& options = {}) {
     put(name, content);
     return error_of([&] { read_all({folder_.file(name)}, options); }, ExitCode::bad_input);
   }
@@ -77,11 +79,13 @@ TEST_F(TextSourceTest, ASeparatorCutsATextFile) {
 
 TEST_F(TextSourceTest, JsonLines) {
   const std::string lines =
-      "{\"text\": \"a \\u00e9 \\n\", \"id\": [1, {\"text\": \"no\"}]}\n\n{\"id\": {\"text\": \"no\"}, \"text\": \"b\"}\r\n{\"text\":\"c\"}";
+      "{\"text\": \"a \\u00e9 \\n\", \"id\": [1, {\"text\": \"no\"}]}\n\n{\"id\": {\"text\": "
+      "\"no\"}, \"text\": \"b\"}\r\n{\"text\":\"c\"}";
   EXPECT_EQ(read_all({put("a.jsonl", lines)}), (Strings{"a \xC3\xA9 \n", "b", "c"}));
   TextSourceOptions options;
   options.text_field = "content";
-  EXPECT_EQ(read_all({put("b.jsonl", "{\"text\": 1, \"content\": \"x\"}\n")}, options), Strings{"x"});
+  EXPECT_EQ(read_all({put("b.jsonl", "{\"text\": 1, \"content\": \"x\"}\n")}, options),
+            Strings{"x"});
 }
 
 TEST_F(TextSourceTest, LongLinesAndDocumentsCrossBuffers) {
@@ -115,24 +119,31 @@ TEST_F(TextSourceTest, FoldersAreSearchedInOrder) {
 TEST_F(TextSourceTest, WhatIsNotThereIsSaid) {
   expect_error(error_of([&] { read_all({folder_.file("none")}); }, ExitCode::bad_input), "none");
   put("e/x.pdf", "");
-  expect_error(error_of([&] { read_all({folder_.file("e")}); }, ExitCode::bad_input), "no .txt or .jsonl");
+  expect_error(error_of([&] { read_all({folder_.file("e")}); }, ExitCode::bad_input),
+               "no .txt or .jsonl");
   expect_error(error("x.pdf", "text"), ".txt or .jsonl");
   expect_error(error_of([] { read_all({}); }, ExitCode::bad_input), "no input");
 }
 
 TEST_F(TextSourceTest, FaultsNameFileAndLine) {
-  expect_error(error("a.txt", "ab\ncd\nx\xC3(\n"), "a.txt:3: invalid UTF-8: wrong byte 0xc3 at byte offset 7");
-  expect_error(error("a.jsonl", "{\"text\": \"a\"}\n\n{\"text\": \"\xFF\"}\n"), "a.jsonl:3: invalid UTF-8: wrong byte 0xff at byte offset 25");
-  expect_error(error("a.jsonl", "{\"text\": \"a\"}\n{\"text\": \"b\"\n"), "a.jsonl:2: not JSON: syntax error");
+  expect_error(error("a.txt", "ab\ncd\nx\xC3(\n"),
+               "a.txt:3: invalid UTF-8: wrong byte 0xc3 at byte offset 7");
+  expect_error(error("a.jsonl", "{\"text\": \"a\"}\n\n{\"text\": \"\xFF\"}\n"),
+               "a.jsonl:3: invalid UTF-8: wrong byte 0xff at byte offset 25");
+  expect_error(error("a.jsonl", "{\"text\": \"a\"}\n{\"text\": \"b\"\n"),
+               "a.jsonl:2: not JSON: syntax error");
   expect_error(error("a.jsonl", "{\"text\": \"\\ud800\"}\n"), "a.jsonl:1: not JSON");
-  expect_error(error("a.jsonl", "{\"body\": \"a\", \"id\": 3}\n"), "a.jsonl:1: the object has no field \"text\"; its fields: body, id");
-  expect_error(error("a.jsonl", "{\"text\": [\"a\"]}\n"), "a.jsonl:1: the field \"text\" is not text");
+  expect_error(error("a.jsonl", "{\"body\": \"a\", \"id\": 3}\n"),
+               "a.jsonl:1: the object has no field \"text\"; its fields: body, id");
+  expect_error(error("a.jsonl", "{\"text\": [\"a\"]}\n"),
+               "a.jsonl:1: the field \"text\" is not text");
   expect_error(error("a.jsonl", "[\"text\", \"a\"]\n"), "a.jsonl:1: expected a JSON object");
   expect_error(error("a.jsonl", "\"text\"\n"), "a.jsonl:1: expected a JSON object");
 }
 
 TEST_F(TextSourceTest, DamagedCompressionIsSaid) {
-  const std::string text(100'000, 'x'), noise = "this is no compressed data at all, not in the least";
+  const std::string text(100'000, 'x'),
+      noise = "this is no compressed data at all, not in the least";
   const std::string gz = gzip(text), zst = zstd(text);
   expect_error(error("a.txt.gz", gz.substr(0, gz.size() / 2)), "truncated");
   expect_error(error("a.txt.gz", gz.substr(0, gz.size() - 4)), "truncated");

@@ -31,8 +31,8 @@ std::string refusal(const json& j) {
 }
 
 json added(int id, const std::string& content, bool special) {
-  return {{"id", id}, {"content", content}, {"special", special}, {"single_word", false},
-          {"lstrip", false}, {"rstrip", false}, {"normalized", false}};
+  return {{"id", id},        {"content", content}, {"special", special}, {"single_word", false},
+          {"lstrip", false}, {"rstrip", false},    {"normalized", false}};
 }
 
 void expect_contains(const std::string& text, const std::string& part) {
@@ -53,7 +53,8 @@ TEST(Tokenizer, RandomTextsComeBack) {
     const bool marks = tokenizer->strips_first_space();
     for (int round = 0; round < 500; ++round) {
       std::string text = testing::random_text(random, int(random() % 80));
-      if (marks && (text.find("\xE2\x96\x81") != text.npos || text.find('\0') != text.npos)) continue;
+      if (marks && (text.find("\xE2\x96\x81") != text.npos || text.find('\0') != text.npos))
+        continue;
       const Ids ids = tokenizer->encode(text);
       ASSERT_EQ(tokenizer->decode(ids), text) << tokenizer->kind();
       for (int32_t id : ids) ASSERT_LT(id, tokenizer->vocab_size());
@@ -81,13 +82,14 @@ TEST(Tokenizer, SpecialTokensAreTextUnlessParsed) {
 TEST(Tokenizer, AddedTokensAreFoundLongestFirstWithTheirFlags) {
   json j = small_json();
   const int n = int(j["model"]["vocab"].size());
-  j["added_tokens"] = {added(n, "<x>", false), added(n + 1, "<x><y>", false), added(n + 2, "<s>", true),
-                       added(n + 3, "word", false)};
+  j["added_tokens"] = {added(n, "<x>", false), added(n + 1, "<x><y>", false),
+                       added(n + 2, "<s>", true), added(n + 3, "word", false)};
   j["added_tokens"][0]["lstrip"] = true;
   j["added_tokens"][0]["rstrip"] = true;
   j["added_tokens"][3]["single_word"] = true;
   const auto t = load(j);
-  const auto count = [&](const std::string& text, int id, SpecialText special = SpecialText::plain) {
+  const auto count = [&](const std::string& text, int id,
+                         SpecialText special = SpecialText::plain) {
     const Ids ids = t->encode(text, {special});
     return std::count(ids.begin(), ids.end(), id);
   };
@@ -109,7 +111,8 @@ TEST(Tokenizer, NamesOfTokensComeFromTheConfigBeside) {
   const TemporaryDirectory folder;
   json j = small_json();
   const int n = int(j["model"]["vocab"].size());
-  j["added_tokens"] = {added(n, "<a>", true), added(n + 1, "</s>", true), added(n + 2, "<b>", true)};
+  j["added_tokens"] = {added(n, "<a>", true), added(n + 1, "</s>", true),
+                       added(n + 2, "<b>", true)};
   write_file(folder.file("tokenizer.json"), j.dump());
   EXPECT_EQ(load_tokenizer(folder.path())->eos_id(), n + 1);
   EXPECT_EQ(load_tokenizer(folder.path())->bos_id(), std::nullopt);
@@ -140,7 +143,8 @@ TEST(Tokenizer, PublishedNames) {
   EXPECT_EQ(c->bos_id(), 128000);
   EXPECT_EQ(c->eos_id(), 128001);
   EXPECT_EQ(d->vocab_size(), c->vocab_size());
-  for (int32_t id = 127990; id < 128256; ++id) EXPECT_EQ(d->token_bytes(id), c->token_bytes(id)) << id;
+  for (int32_t id = 127990; id < 128256; ++id)
+    EXPECT_EQ(d->token_bytes(id), c->token_bytes(id)) << id;
 }
 
 TEST(Tokenizer, MergesAreTextsOrPairs) {
@@ -149,7 +153,8 @@ TEST(Tokenizer, MergesAreTextsOrPairs) {
     const std::vector<std::string> two = split(merge.get<std::string>(), ' ');
     merge = two;
   }
-  EXPECT_EQ(load(pairs)->encode("the quick brown fox"), load(small_json())->encode("the quick brown fox"));
+  EXPECT_EQ(load(pairs)->encode("the quick brown fox"),
+            load(small_json())->encode("the quick brown fox"));
 }
 
 TEST(Tokenizer, NfcAndPrefixSpace) {
@@ -185,7 +190,8 @@ TEST(Tokenizer, ManyThreadsGiveTheSameIds) {
 
 TEST(StreamingDecoder, HoldsBackIncompleteCharacters) {
   const auto t = load(small_json());
-  const std::string text = "\xF0\x9F\xA6\x99 \xE4\xB8\xAD";  // a llama and a Chinese character, in single bytes
+  const std::string text =
+      "\xF0\x9F\xA6\x99 \xE4\xB8\xAD";  // a llama and a Chinese character, in single bytes
   StreamingDecoder decoder(*t);
   std::string all;
   std::vector<size_t> sizes;
@@ -223,7 +229,8 @@ TEST(StreamingDecoder, DropsTheDummyPrefixOnlyAtTheStart) {
 TEST(TokenizerErrors, WrongIdsAndTexts) {
   const auto t = load(small_json());
   expect_contains(error_of([&] { t->decode({-1}); }, ExitCode::bad_input), "-1");
-  expect_contains(error_of([&] { t->decode({int32_t(t->vocab_size())}); }, ExitCode::bad_input), "vocabulary of");
+  expect_contains(error_of([&] { t->decode({int32_t(t->vocab_size())}); }, ExitCode::bad_input),
+                  "vocabulary of");
   expect_contains(error_of([&] { t->encode("ab\xFF"); }, ExitCode::bad_input), "offset 2");
 }
 
@@ -234,15 +241,19 @@ TEST(TokenizerErrors, UnsupportedComponentsAreNamed) {
     return j;
   };
   expect_contains(refusal(with("/normalizer", {{"type", "Lowercase"}})), "Lowercase");
-  expect_contains(refusal(with("/pre_tokenizer", {{"type", "BertPreTokenizer"}})), "BertPreTokenizer");
-  expect_contains(refusal(with("/post_processor", {{"type", "RobertaProcessing"}})), "RobertaProcessing");
+  expect_contains(refusal(with("/pre_tokenizer", {{"type", "BertPreTokenizer"}})),
+                  "BertPreTokenizer");
+  expect_contains(refusal(with("/post_processor", {{"type", "RobertaProcessing"}})),
+                  "RobertaProcessing");
   expect_contains(refusal(with("/decoder", {{"type", "WordPiece"}})), "WordPiece");
   expect_contains(refusal(with("/model/type", "Unigram")), "Unigram");
   expect_contains(refusal(with("/model/end_of_word_suffix", "</w>")), "</w>");
   expect_contains(refusal(with("/model/dropout", 0.1)), "dropout");
   expect_contains(refusal(with("/pre_tokenizer", nullptr)), "ByteLevel");
-  expect_contains(refusal(with("/pre_tokenizer", {{"type", "Split"}, {"pattern", {{"Regex", "a"}}}, {"behavior", "Removed"}})),
-                  "Removed");
+  expect_contains(
+      refusal(with("/pre_tokenizer",
+                   {{"type", "Split"}, {"pattern", {{"Regex", "a"}}}, {"behavior", "Removed"}})),
+      "Removed");
 }
 
 TEST(TokenizerErrors, DamagedFiles) {
@@ -251,17 +262,23 @@ TEST(TokenizerErrors, DamagedFiles) {
     write_file(folder.file(name), content);
     return error_of([&] { load_tokenizer(folder.file(name)); }, ExitCode::bad_input);
   };
-  expect_contains(error_of([&] { load_tokenizer(folder.file("none.json")); }, ExitCode::bad_input), "none.json");
-  expect_contains(error_of([&] { load_tokenizer(folder.path()); }, ExitCode::bad_input), "no tokenizer.json");
+  expect_contains(error_of([&] { load_tokenizer(folder.file("none.json")); }, ExitCode::bad_input),
+                  "none.json");
+  expect_contains(error_of([&] { load_tokenizer(folder.path()); }, ExitCode::bad_input),
+                  "no tokenizer.json");
   expect_contains(error("a.json", ""), "empty");
   expect_contains(error("a.json", "{\"model\": "), "not JSON");
   expect_contains(error("a.json", "[]"), "model");
-  expect_contains(error("a.json", R"({"model": {"type": "BPE", "vocab": {}, "merges": []}})"), "empty");
+  expect_contains(error("a.json", R"({"model": {"type": "BPE", "vocab": {}, "merges": []}})"),
+                  "empty");
   expect_contains(error("a.json", R"({"model": {"vocab": {"a": 0}, "merges": ["a b"]}})"), "merge");
-  expect_contains(error("a.json", R"({"model": {"vocab": {"a": 0}, "merges": [3]}})"), "two tokens");
-  expect_contains(error("a.json", R"({"model": {"vocab": {"a": 0, "b": 0}, "merges": []}})"), "id 0");
+  expect_contains(error("a.json", R"({"model": {"vocab": {"a": 0}, "merges": [3]}})"),
+                  "two tokens");
+  expect_contains(error("a.json", R"({"model": {"vocab": {"a": 0, "b": 0}, "merges": []}})"),
+                  "id 0");
   expect_contains(error("a.json", R"({"model": {"vocab": {"a": -1}, "merges": []}})"), "-1");
-  expect_contains(error("a.json", R"({"model": {"vocab": {"a": 99999999999}, "merges": []}})"), "99999999999");
+  expect_contains(error("a.json", R"({"model": {"vocab": {"a": 99999999999}, "merges": []}})"),
+                  "99999999999");
   expect_contains(error("a.json", R"({"model": 3})"), "BPE");
   expect_contains(error("b.model", "some text that is no model"), "SentencePiece");
   expect_contains(error("b.model", "YQ== 0\nYg== 2\n"), ":2: expected rank 1");

@@ -11,8 +11,9 @@
 namespace forja {
 namespace {
 
-// llama.cpp's vectors. NAME.inp: texts of any number of lines, separated by a line "__ggml_vocab_test__".
-// NAME.out: one line a text, its ids separated by spaces; special tokens written in a text count as plain text.
+// llama.cpp's vectors. NAME.inp: texts of any number of lines, separated by a line
+// "__ggml_vocab_test__". NAME.out: one line a text, its ids separated by spaces; special tokens
+// written in a text count as plain text.
 std::vector<std::string> read_texts(const std::string& path) {
   const std::string all = read_file(path), separator = "\n__ggml_vocab_test__\n";
   std::vector<std::string> texts;
@@ -37,7 +38,8 @@ std::vector<std::vector<int32_t>> read_ids(const std::string& path) {
   return lists;
 }
 
-// `prefix`: what the tokenizer puts before a text, which decoding removes again only where its kind says so.
+// `prefix`: what the tokenizer puts before a text, which decoding removes again only where its kind
+// says so.
 void expect_vectors(const std::string& tokenizer_asset, const std::string& vectors) {
   FORJA_REQUIRE_ASSET(file, tokenizer_asset);
   FORJA_REQUIRE_ASSET(inputs, "vectors/llama.cpp-tokenizers/ggml-vocab-" + vectors + ".gguf.inp");
@@ -66,9 +68,13 @@ void expect_vectors(const std::string& tokenizer_asset, const std::string& vecto
 
 TEST(TokenizerVectors, Gpt2) { expect_vectors("tokenizers/gpt2/tokenizer.json", "gpt-2"); }
 TEST(TokenizerVectors, Llama3) { expect_vectors("tokenizers/llama3/tokenizer.json", "llama-bpe"); }
-TEST(TokenizerVectors, Llama3Tiktoken) { expect_vectors("tokenizers/llama3/tokenizer.model", "llama-bpe"); }
+TEST(TokenizerVectors, Llama3Tiktoken) {
+  expect_vectors("tokenizers/llama3/tokenizer.model", "llama-bpe");
+}
 TEST(TokenizerVectors, Qwen2) { expect_vectors("tokenizers/qwen2.5/tokenizer.json", "qwen2"); }
-TEST(TokenizerVectors, Llama2SentencePiece) { expect_vectors("tokenizers/llama2/tokenizer.model", "llama-spm"); }
+TEST(TokenizerVectors, Llama2SentencePiece) {
+  expect_vectors("tokenizers/llama2/tokenizer.model", "llama-spm");
+}
 
 // The same vocabulary as a tokenizer.json and as a SentencePiece model.
 TEST(TokenizerVectors, MistralJsonAgreesWithSentencePiece) {
@@ -86,8 +92,8 @@ TEST(TokenizerVectors, MistralJsonAgreesWithSentencePiece) {
   }
 }
 
-// gpt-tokenizer's TestPlans.txt: blocks "EncodingName: r50k_base / Sample: text of any number of lines / Encoded: [ids]";
-// r50k_base is GPT-2.
+// gpt-tokenizer's TestPlans.txt: blocks "EncodingName: r50k_base / Sample: text of any number of
+// lines / Encoded: [ids]"; r50k_base is GPT-2.
 TEST(TokenizerVectors, Gpt2TestPlans) {
   FORJA_REQUIRE_ASSET(file, "tokenizers/gpt2/tokenizer.json");
   FORJA_REQUIRE_ASSET(plans, "vectors/gpt-tokenizer/TestPlans.txt");
@@ -99,8 +105,8 @@ TEST(TokenizerVectors, Gpt2TestPlans) {
     const size_t begin = at + head.size(), end = all.find(middle, begin);
     const size_t list = end + middle.size();
     const std::string text = all.substr(begin, end - begin);
-    const auto expected =
-        nlohmann::json::parse(all.substr(list, all.find(']', list) + 1 - list)).get<std::vector<int32_t>>();
+    const auto expected = nlohmann::json::parse(all.substr(list, all.find(']', list) + 1 - list))
+                              .get<std::vector<int32_t>>();
     EXPECT_EQ(tokenizer->encode(text), expected) << '"' << text << '"';
     EXPECT_EQ(tokenizer->decode(expected), text);
     ++count;

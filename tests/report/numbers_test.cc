@@ -26,8 +26,8 @@ TEST(Numbers, LinearTicksAreRound) {
 }
 
 TEST(Numbers, LogTicksFitTheRange) {
-  EXPECT_EQ(tick_labels(log_ticks(2.2, 11, 5)), (Labels{"3", "5", "7", "10"}));
-  EXPECT_EQ(tick_labels(log_ticks(0.01, 100, 5)), (Labels{"0.01", "0.1", "1", "10", "100"}));
+  EXPECT_EQ(tick_labels(log_ticks(2.2, 11, 5), true), (Labels{"3", "5", "7", "10"}));
+  EXPECT_EQ(tick_labels(log_ticks(0.01, 100, 5), true), (Labels{"0.01", "0.1", "1", "10", "100"}));
   EXPECT_GE(log_ticks(2.31, 2.34, 5).size(), 3u);
   EXPECT_LE(log_ticks(1e-30, 1e30, 5).size(), 15u);
 }
@@ -69,12 +69,14 @@ TEST(Series, ThinningKeepsExtremesAndEnds) {
   EXPECT_TRUE(thin_min_max({}, 10).empty());
 }
 
-TEST(Series, SmoothingStartsUnbiased) {
-  const Points flat = {{1, 5}, {2, 5}, {3, 5}};
-  for (const Point& point : smooth(flat, 10)) EXPECT_NEAR(point.y, 5, 1e-12);
-  const Points steps = smooth({{1, 0}, {2, 1}}, 3);  // weight 1/2 on the newest
-  EXPECT_NEAR(steps[1].y, 2.0 / 3.0, 1e-12);
-  EXPECT_EQ(smooth({{1, 4}, {2, 8}}, 1)[1].y, 8);
+TEST(Series, SmoothingFollowsAndEndsOnTheLastPoints) {
+  Points line;
+  for (int i = 0; i < 100; ++i) line.push_back({double(i), 2.0 * i});
+  const Points smoothed = smooth(line, 10);
+  for (int i = 0; i < 90; ++i) EXPECT_NEAR(smoothed[size_t(i)].y, 2.0 * i, 1e-9);
+  EXPECT_NEAR(smoothed[99].y, 2.0 * 94, 1e-9);  // the mean of 89..99
+  EXPECT_EQ(smooth({{1, 4}, {2, 8}}, 0)[1].y, 8);
+  EXPECT_TRUE(smooth({}, 5).empty());
 }
 
 TEST(Html, Escapes) {

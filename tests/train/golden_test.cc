@@ -6,6 +6,7 @@
 #include "forja/checkpoint/hf_model.h"
 #include "forja/nn/decoder.h"
 #include "forja/train/engine.h"
+#include "tests/testing/model_testing.h"
 #include "tests/testing/testing.h"
 
 namespace forja {
@@ -18,15 +19,6 @@ std::vector<double> segment_values(const Parameter& p, const Tensor& t, const Hf
   const bool matrix = p.spec.shape.size() == 2;
   const Tensor rows = t.slice(0, row, row + segment.rows);
   return testing::to_doubles(matrix && segment.transpose ? rows.transposed() : rows);
-}
-
-double relative_norm(const std::vector<double>& found, const std::vector<double>& expected) {
-  double difference = 0.0, size = 0.0;
-  for (size_t i = 0; i < expected.size(); ++i) {
-    difference += (found[i] - expected[i]) * (found[i] - expected[i]);
-    size += expected[i] * expected[i];
-  }
-  return std::sqrt(difference / std::max(size, 1e-30));
 }
 
 // GPT-2's key biases have a true gradient of zero: the softmax does not see a shift of all keys. AdamW turns rounding
@@ -58,18 +50,7 @@ class Golden : public ::testing::TestWithParam<const char*> {
   }
 
   Tensor fill(const MicroBatch& b) const {
-    const Tensor ids = reference_.tensor("input_ids"), labels = reference_.tensor("labels");
-    const int64_t t = ids.size(1);
-    for (int64_t i = 0; i < ids.num_elements(); ++i) {
-      b.tokens.ptr<int32_t>()[i] = int32_t(ids.ptr<int64_t>()[i]);
-      b.targets.ptr<int32_t>()[i] = int32_t(labels.ptr<int64_t>()[i]);
-      b.positions.ptr<int32_t>()[i] = int32_t(i % t);
-    }
-    for (int64_t s = 0; s < ids.size(0); ++s) {
-      const int32_t row[] = {int32_t(s * t), int32_t(t), int32_t(s * t), int32_t(t)};
-      std::copy(row, row + 4, b.sequences.ptr<int32_t>() + 4 * s);
-    }
-    return b.sequences;
+    return testing::fill_batch(b, reference_.tensor("input_ids"), reference_.tensor("labels"));
   }
 
   StepResult step(TrainEngine& engine, int64_t number) {
@@ -96,7 +77,7 @@ TEST_P(Golden, LossGradientsAndFiveSteps) {
       int64_t row = 0;
       for (const HfSegment& segment : p->spec.segments) {
         const auto expected = testing::to_doubles(reference_.tensor("grad." + segment.name));
-        EXPECT_LT(relative_norm(segment_values(*p, p->gradient, segment, row), expected), 1e-5) << segment.name;
+        EXPECT_LT(testing::relative_norm(segment_values(*p, p->gradient, segment, row), expected), 1e-5) << segment.name;
         row += segment.rows;
       }
     }
@@ -114,7 +95,7 @@ TEST_P(Golden, LossGradientsAndFiveSteps) {
         ASSERT_NEAR(found[i], expected[i], 0.1 * config_.optimizer.lr) << segment.name << " element " << i;
       }
       if (is_key_bias(segment.name)) continue;
-      EXPECT_LT(relative_norm(found, expected), 1e-5) << segment.name;
+      EXPECT_LT(testing::relative_norm(found, expected), 1e-5) << segment.name;
     }
   }
 }

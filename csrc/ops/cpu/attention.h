@@ -7,6 +7,8 @@
 
 namespace forja::cpu {
 
+inline constexpr int64_t kMaxHeadSize = 256;
+
 enum class AttentionPass { forward, backward };
 
 struct AttentionScratch {

@@ -91,6 +91,24 @@ HWY_INLINE VF vec_exp(VF x) {
   return hn::Mul(p, hn::BitCast(df, power));
 }
 
+// 2^x for x <= 127.49: 0 below -126.5. With n the nearest integer and r = x - n (exact), 2^r = 1 + r q(r), q the
+// interpolation of degree 5 at the Chebyshev nodes: relative error 9.2e-9 with the coefficients rounded to fp32, to
+// which the evaluation adds about 1 ulp.
+HWY_INLINE VF vec_exp2(VF x) {
+  x = hn::Max(set(-127.0f), x);
+  const auto n = hn::Round(x);
+  const auto r = hn::Sub(x, n);
+  auto q = hn::MulAdd(set(1.5453163e-4f), r, set(1.3390864e-3f));
+  q = hn::MulAdd(q, r, set(9.6180826e-3f));
+  q = hn::MulAdd(q, r, set(5.5503571e-2f));
+  q = hn::MulAdd(q, r, set(2.4022651e-1f));
+  q = hn::MulAdd(q, r, set(6.9314719e-1f));
+  const auto p = hn::MulAdd(q, r, set(1.0f));
+  const DI32 di;
+  const auto power = hn::ShiftLeft<23>(hn::Add(hn::ConvertTo(di, n), hn::Set(di, 127)));
+  return hn::Mul(p, hn::BitCast(DF(), power));
+}
+
 HWY_INLINE VF vec_sigmoid(VF x) { return hn::Div(set(1.0f), hn::Add(set(1.0f), vec_exp(hn::Neg(x)))); }
 
 // The distribution function of the standard normal, Phi(x). With a = |x| and t = 1 / (1 + 0.3 a):

@@ -75,8 +75,8 @@ class ConfigVisitor {
     field(key, value, doc, check.good ? Checks<std::string>{std::move(check)} : Checks<std::string>{});
   }
 
-  // A path to a file or folder: relative ones are relative to the file that holds them, or to the working directory
-  // when they come from the command line. Empty means not given.
+  // A path to a file or folder, made absolute: relative ones are relative to the file that holds them, or to the working
+  // directory when they come from the command line. Empty means not given.
   virtual void path(const char* key, std::string& value, const char* doc) = 0;
 
   // A nested mapping.

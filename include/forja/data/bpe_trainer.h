@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// Training of a new byte-level BPE tokenizer, with GPT-2's way of cutting text into words: starting from the 256 bytes,
-// the most frequent pair of neighbours inside words becomes a token, again and again.
-// Source: Sennrich et al., "Neural Machine Translation of Rare Words with Subword Units", ACL 2016, algorithm 1, with
-// counts that are updated instead of taken anew. Equal counts: the pair of the lower ids wins, so that the result is a
-// function of the texts alone.
+// Training of a new byte-level BPE tokenizer, with GPT-2's way of cutting text into words: starting
+// from the 256 bytes, the most frequent pair of neighbours inside words becomes a token, again and
+// again. Source: Sennrich et al., "Neural Machine Translation of Rare Words with Subword Units",
+// ACL 2016, algorithm 1, with counts that are updated instead of taken anew. Equal counts: the pair
+// of the lower ids wins, so that the result is a function of the texts alone.
 #pragma once
 
 #include <cstdint>
@@ -32,8 +32,9 @@ class BpeTrainer {
   // Counts the words of a text (UTF-8). Memory grows with the number of different words.
   void add(std::string_view text);
 
-  // Trains on what was added and returns the contents of a Hugging Face tokenizer.json. `progress` (may be empty) is
-  // called with the number of tokens so far. Throws bad_input when no text was added.
+  // Trains on what was added and returns the contents of a Hugging Face tokenizer.json. `progress`
+  // (may be empty) is called with the number of tokens so far. Throws bad_input when no text was
+  // added.
   std::string train(const std::function<void(int64_t)>& progress);
 
  private:
@@ -52,8 +53,9 @@ struct TrainTokenizerResult {
 };
 
 // Trains on the files and folders `inputs` and writes tokenizer.json to `output_file`.
-TrainTokenizerResult train_tokenizer(const std::vector<std::string>& inputs, const TextSourceOptions& text,
-                                     const BpeTrainerOptions& options, const std::string& output_file,
-                                     const std::function<void(const TrainTokenizerProgress&)>& progress);
+TrainTokenizerResult train_tokenizer(
+    const std::vector<std::string>& inputs, const TextSourceOptions& text,
+    const BpeTrainerOptions& options, const std::string& output_file,
+    const std::function<void(const TrainTokenizerProgress&)>& progress);
 
 }  // namespace forja

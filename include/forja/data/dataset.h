@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // A tokenized dataset: a directory that is read through memory maps.
 //
-//   manifest.json               what follows, sizes and checksums; format "forja-dataset", version 1
-//   shard-00000.tokens          the ids of its documents, each followed by the end-of-text token; uint16 when the
-//                               vocabulary has at most 65,536 ids, else int32; little-endian, no header
-//   shard-00000.documents       int64 per document: the end of its tokens in the shard, end-of-text token included
-//   tokenizer.json or .model    a copy of the tokenizer that made it (load_tokenizer(directory) reads it)
+//   manifest.json               what follows, sizes and checksums; format "forja-dataset", version
+//   1 shard-00000.tokens          the ids of its documents, each followed by the end-of-text token;
+//   uint16 when the
+//                               vocabulary has at most 65,536 ids, else int32; little-endian, no
+//                               header
+//   shard-00000.documents       int64 per document: the end of its tokens in the shard, end-of-text
+//   token included tokenizer.json or .model    a copy of the tokenizer that made it
+//   (load_tokenizer(directory) reads it)
 //
 // A document lies in one shard. The shards in order are one stream of tokens.
 #pragma once
@@ -49,8 +52,8 @@ DatasetInfo parse_manifest(std::string_view text, const std::string& path);
 // An open dataset. Immutable: may be read from several threads at once.
 class Dataset {
  public:
-  // Maps the shards of `directory`: time and memory grow with their number only. Throws bad_input when it is no
-  // dataset, of another version, or the size of a file is not what the manifest says.
+  // Maps the shards of `directory`: time and memory grow with their number only. Throws bad_input
+  // when it is no dataset, of another version, or the size of a file is not what the manifest says.
   explicit Dataset(std::string directory);
 
   const std::string& directory() const { return directory_; }
@@ -58,17 +61,19 @@ class Dataset {
   int64_t num_tokens() const { return info_.num_tokens; }
   int64_t num_documents() const { return info_.num_documents; }
 
-  // Tokens [first, first + count) of the stream into `tokens`. An id outside the vocabulary is bad_input: the file is
-  // damaged.
+  // Tokens [first, first + count) of the stream into `tokens`. An id outside the vocabulary is
+  // bad_input: the file is damaged.
   void read(int64_t first, int64_t count, int32_t* tokens) const;
 
-  // Replaces `starts` by the offsets in [0, count), ascending, at which a document begins in [first, first + count).
+  // Replaces `starts` by the offsets in [0, count), ascending, at which a document begins in
+  // [first, first + count).
   void document_starts(int64_t first, int64_t count, std::vector<int32_t>* starts) const;
 
   // The tokens of a document: [*begin, *end) of the stream, end-of-text token included.
   void document_range(int64_t document, int64_t* begin, int64_t* end) const;
 
-  // Reads everything: checksums, document ends in order, ids in the vocabulary. Throws bad_input at the first fault.
+  // Reads everything: checksums, document ends in order, ids in the vocabulary. Throws bad_input at
+  // the first fault.
   void verify() const;
 
  private:
@@ -87,8 +92,8 @@ class Dataset {
   std::vector<Shard> shards_;
 };
 
-// A few lines about a dataset for people: sizes, tokenizer, shards, the first tokens of some documents as text. With
-// `verify`, everything is read and checked.
+// A few lines about a dataset for people: sizes, tokenizer, shards, the first tokens of some
+// documents as text. With `verify`, everything is read and checked.
 std::string describe_dataset(const std::string& directory, bool verify);
 
 // True when `path` is a directory with a dataset's manifest.

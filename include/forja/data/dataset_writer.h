@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Writing datasets (see dataset.h): document by document, or from text files on all cores. A dataset is written to a
-// directory beside its name and renamed when it is whole: nothing half-written ever has the name.
+// Writing datasets (see dataset.h): document by document, or from text files on all cores. A
+// dataset is written to a directory beside its name and renamed when it is whole: nothing
+// half-written ever has the name.
 #pragma once
 
 #include <cstdint>
@@ -26,21 +27,22 @@ struct DatasetWriterOptions {
 
 class DatasetWriter {
  public:
-  // `tokenizer_path`: what load_tokenizer() read, copied into the dataset; "" leaves the copy out. `eos_id` ends every
-  // document. Throws bad_input when `directory` exists and may not be replaced: Existing::overwrite replaces a dataset
-  // or an empty directory, nothing else.
-  DatasetWriter(std::string directory, const Tokenizer& tokenizer, const std::string& tokenizer_path, int32_t eos_id,
-                DatasetWriterOptions options);
+  // `tokenizer_path`: what load_tokenizer() read, copied into the dataset; "" leaves the copy out.
+  // `eos_id` ends every document. Throws bad_input when `directory` exists and may not be replaced:
+  // Existing::overwrite replaces a dataset or an empty directory, nothing else.
+  DatasetWriter(std::string directory, const Tokenizer& tokenizer,
+                const std::string& tokenizer_path, int32_t eos_id, DatasetWriterOptions options);
   // Without commit(): removes what was written.
   ~DatasetWriter();
   DatasetWriter(const DatasetWriter&) = delete;
   DatasetWriter& operator=(const DatasetWriter&) = delete;
 
-  // One document without its end-of-text token; `text_bytes`: the size of its text, for the statistics.
+  // One document without its end-of-text token; `text_bytes`: the size of its text, for the
+  // statistics.
   void add_document(const int32_t* ids, int64_t count, int64_t text_bytes);
 
-  // Finishes the last shard, writes the manifest and gives the directory its name. Throws bad_input when there is no
-  // document.
+  // Finishes the last shard, writes the manifest and gives the directory its name. Throws bad_input
+  // when there is no document.
   DatasetInfo commit();
 
  private:
@@ -53,8 +55,8 @@ class DatasetWriter {
   DatasetWriterOptions options_;
   DatasetInfo info_;
   std::unique_ptr<AtomicFile> tokens_;
-  std::vector<uint8_t> buffer_;          // encoded tokens not yet written
-  std::vector<int64_t> document_ends_;   // of the current shard
+  std::vector<uint8_t> buffer_;         // encoded tokens not yet written
+  std::vector<int64_t> document_ends_;  // of the current shard
   bool committed_ = false;
 };
 
@@ -70,12 +72,14 @@ struct TokenizeProgress {
   int64_t num_tokens = 0, num_documents = 0;
 };
 
-// Tokenizes the files and folders `inputs` into the dataset `directory`. The result does not depend on the number of
-// threads; memory is bounded by their number and the longest document. `progress` (may be empty) is called on the
-// calling thread, often. Special tokens written in the texts stay plain text. Throws bad_input for faulty texts (the
-// first fault in the order of the input) or a tokenizer without an end-of-text token, and leaves nothing behind.
-DatasetInfo tokenize_files(const std::vector<std::string>& inputs, const std::string& tokenizer_path,
-                           const std::string& directory, const TokenizeOptions& options,
+// Tokenizes the files and folders `inputs` into the dataset `directory`. The result does not depend
+// on the number of threads; memory is bounded by their number and the longest document. `progress`
+// (may be empty) is called on the calling thread, often. Special tokens written in the texts stay
+// plain text. Throws bad_input for faulty texts (the first fault in the order of the input) or a
+// tokenizer without an end-of-text token, and leaves nothing behind.
+DatasetInfo tokenize_files(const std::vector<std::string>& inputs,
+                           const std::string& tokenizer_path, const std::string& directory,
+                           const TokenizeOptions& options,
                            const std::function<void(const TokenizeProgress&)>& progress);
 
 }  // namespace forja

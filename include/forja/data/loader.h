@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// From the `data` section of a run to the tensors of a micro-batch. Reading is a copy out of a memory map, cheap beside a
-// training step. Every rank reads the samples it needs by their global index; nothing is exchanged.
+// From the `data` section of a run to the tensors of a micro-batch. Reading is a copy out of a
+// memory map, cheap beside a training step. Every rank reads the samples it needs by their global
+// index; nothing is exchanged.
 #pragma once
 
 #include <cstdint>
@@ -41,12 +42,14 @@ struct DataConfig {
 // The samples of one or several datasets. Immutable: may be read from several threads at once.
 class SampleStream {
  public:
-  // Opens the datasets. Throws bad_input when one is missing or damaged, smaller than a sample, or made by another
-  // tokenizer than the first.
-  SampleStream(const std::vector<TrainDataConfig>& sources, int64_t sequence_length, uint64_t seed, SampleOrder order);
+  // Opens the datasets. Throws bad_input when one is missing or damaged, smaller than a sample, or
+  // made by another tokenizer than the first.
+  SampleStream(const std::vector<TrainDataConfig>& sources, int64_t sequence_length, uint64_t seed,
+               SampleOrder order);
 
-  // Sample `sample` >= 0 (global over all ranks and steps): `tokens` [T + 1]; input i is tokens[i], its target
-  // tokens[i + 1]. `document_starts` (may be null) becomes the offsets in [0, T) at which a document begins.
+  // Sample `sample` >= 0 (global over all ranks and steps): `tokens` [T + 1]; input i is tokens[i],
+  // its target tokens[i + 1]. `document_starts` (may be null) becomes the offsets in [0, T) at
+  // which a document begins.
   void read(int64_t sample, int32_t* tokens, std::vector<int32_t>* document_starts) const;
 
   int64_t sequence_length() const { return sequence_length_; }
@@ -71,23 +74,27 @@ class SampleStream {
 
 // The streams of a run, checked against its tokenizer where it names one.
 SampleStream open_training_data(const DataConfig& config, uint64_t seed);
-SampleStream open_validation_data(const DataConfig& config, size_t set);  // config.valid[set], in order
+SampleStream open_validation_data(const DataConfig& config,
+                                  size_t set);  // config.valid[set], in order
 
 // Legend: B samples, T tokens each, N = B T rows.
 struct MicroBatch {
   Tensor tokens;     // [N] int32
   Tensor targets;    // [N] int32; every row has one
   Tensor positions;  // [N] int32: within the sample, or within the document under a document mask
-  Tensor sequences;  // [capacity, 4] int32: q_begin, q_length, k_begin, k_length, as attention reads them; capacity is B,
-                     // or N under a document mask
+  Tensor sequences;  // [capacity, 4] int32: q_begin, q_length, k_begin, k_length, as attention
+                     // reads them; capacity is B, or N under a document mask
   bool document_mask = false;
 };
 
 // Memory for batches of B samples of T tokens, in `arena`.
-MicroBatch allocate_micro_batch(Arena& arena, int64_t batch_size, int64_t sequence_length, bool document_mask);
+MicroBatch allocate_micro_batch(Arena& arena, int64_t batch_size, int64_t sequence_length,
+                                bool document_mask);
 
-// Fills `batch` with samples [first_sample, first_sample + count), count <= B: the first count T rows of each tensor.
-// Returns the view of the rows of `sequences` in use: one a sample, or one a document (piece) under a document mask.
-Tensor fill_micro_batch(const SampleStream& stream, int64_t first_sample, int64_t count, const MicroBatch& batch);
+// Fills `batch` with samples [first_sample, first_sample + count), count <= B: the first count T
+// rows of each tensor. Returns the view of the rows of `sequences` in use: one a sample, or one a
+// document (piece) under a document mask.
+Tensor fill_micro_batch(const SampleStream& stream, int64_t first_sample, int64_t count,
+                        const MicroBatch& batch);
 
 }  // namespace forja

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// Which tokens each training sample is made of: a pure function of (seed, sample index), without tables that grow with
-// the data. Any number of ranks, and a run that resumes, see the same samples.
+// Which tokens each training sample is made of: a pure function of (seed, sample index), without
+// tables that grow with the data. Any number of ranks, and a run that resumes, see the same
+// samples.
 //
-// A source of N tokens has n = (N - 1) / T samples an epoch: sample i is tokens [i T, i T + T], its last token shared
-// with the next sample, as the target of one and the first input of the other. Every epoch visits every sample once, in
-// its own random order.
+// A source of N tokens has n = (N - 1) / T samples an epoch: sample i is tokens [i T, i T + T], its
+// last token shared with the next sample, as the target of one and the first input of the other.
+// Every epoch visits every sample once, in its own random order.
 #pragma once
 
 #include <cstddef>
@@ -13,9 +14,10 @@
 
 namespace forja {
 
-// A random permutation of [0, n), one for every key, evaluated point by point: a Feistel network on the smallest power
-// of two >= n, walked along its cycle until the result is below n (fewer than 2 steps on average).
-// Source: Black and Rogaway, "Ciphers with Arbitrary Finite Domains", CT-RSA 2002; round function Philox.
+// A random permutation of [0, n), one for every key, evaluated point by point: a Feistel network on
+// the smallest power of two >= n, walked along its cycle until the result is below n (fewer than 2
+// steps on average). Source: Black and Rogaway, "Ciphers with Arbitrary Finite Domains", CT-RSA
+// 2002; round function Philox.
 class Permutation {
  public:
   Permutation(uint64_t key, int64_t n);
@@ -29,9 +31,10 @@ class Permutation {
   int low_bits_ = 0, high_bits_ = 0;
 };
 
-// Divides the samples among sources by weight. Slots repeat with a period of at most kMaxPeriod; in each period a source
-// of weight w (of a sum of 1) has period * w slots, rounded by largest remainders, at least one, spread evenly. So its
-// share is exact to 1 / kMaxPeriod, and exact where the weights have at most four decimals.
+// Divides the samples among sources by weight. Slots repeat with a period of at most kMaxPeriod; in
+// each period a source of weight w (of a sum of 1) has period * w slots, rounded by largest
+// remainders, at least one, spread evenly. So its share is exact to 1 / kMaxPeriod, and exact where
+// the weights have at most four decimals.
 class Blend {
  public:
   static constexpr int64_t kMaxPeriod = 10000;
@@ -69,9 +72,10 @@ struct SampleSource {
 
 class Sampler {
  public:
-  // T = sequence_length. Throws bad_input for a weight that is not positive, or a source smaller than one sample (its
-  // number says which).
-  Sampler(std::vector<SampleSource> sources, int64_t sequence_length, uint64_t seed, SampleOrder order);
+  // T = sequence_length. Throws bad_input for a weight that is not positive, or a source smaller
+  // than one sample (its number says which).
+  Sampler(std::vector<SampleSource> sources, int64_t sequence_length, uint64_t seed,
+          SampleOrder order);
 
   struct Sample {
     int64_t source;
@@ -80,7 +84,9 @@ class Sampler {
   };
   Sample operator()(int64_t sample) const;  // sample >= 0
 
-  int64_t samples_per_epoch(int64_t source) const { return (sources_[size_t(source)].num_tokens - 1) / sequence_length_; }
+  int64_t samples_per_epoch(int64_t source) const {
+    return (sources_[size_t(source)].num_tokens - 1) / sequence_length_;
+  }
 
  private:
   std::vector<SampleSource> sources_;

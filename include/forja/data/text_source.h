@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// Documents from text files: .txt (also .text, .md and files without an extension) and .jsonl (also .ndjson), each also
-// compressed as .gz or .zst, and folders of them (searched recursively for .txt and .jsonl, in sorted order).
-// A .jsonl line is one document: an object with a text field. A .txt file is one document, unless a separator line cuts
-// it. White-space-only documents and a byte order mark are left out.
+// Documents from text files: .txt (also .text, .md and files without an extension) and .jsonl (also
+// .ndjson), each also compressed as .gz or .zst, and folders of them (searched recursively for .txt
+// and .jsonl, in sorted order). A .jsonl line is one document: an object with a text field. A .txt
+// file is one document, unless a separator line cuts it. White-space-only documents and a byte
+// order mark are left out.
 #pragma once
 
 #include <cstdint>
@@ -17,7 +18,8 @@ struct TextSourceOptions {
   std::string document_separator;   // a line of a .txt file that only holds this; empty: none
 };
 
-// A document as it stands in its file. Its text is extracted by document_text(), which may run on another thread.
+// A document as it stands in its file. Its text is extracted by document_text(), which may run on
+// another thread.
 struct RawDocument {
   std::string bytes;                        // the text, or the JSON line
   std::shared_ptr<const std::string> file;  // where it is, for messages
@@ -28,7 +30,8 @@ struct RawDocument {
 
 class TextSource {
  public:
-  // Finds the files; throws bad_input for a missing path, an unknown kind of file, a folder without texts.
+  // Finds the files; throws bad_input for a missing path, an unknown kind of file, a folder without
+  // texts.
   TextSource(const std::vector<std::string>& inputs, TextSourceOptions options);
   ~TextSource();
 
@@ -49,8 +52,8 @@ class TextSource {
   std::unique_ptr<Reader> reader_;
 };
 
-// The text of a document; takes its bytes. Throws bad_input with file:line: invalid UTF-8 (with the byte offset), bad
-// JSON, a missing text field.
+// The text of a document; takes its bytes. Throws bad_input with file:line: invalid UTF-8 (with the
+// byte offset), bad JSON, a missing text field.
 std::string document_text(RawDocument&& document, const TextSourceOptions& options);
 
 }  // namespace forja

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // Text to token ids and back. Three kinds of file are read:
-//   - a Hugging Face tokenizer.json with a BPE model: byte-level (GPT-2, Llama 3, Qwen 2.5) or in the style of
+//   - a Hugging Face tokenizer.json with a BPE model: byte-level (GPT-2, Llama 3, Qwen 2.5) or in
+//   the style of
 //     SentencePiece with byte fallback (Llama 2, Mistral);
 //   - a SentencePiece .model, through its library;
 //   - a tiktoken file of "base64 rank" lines (Llama 3's tokenizer.model, GPT-2's r50k_base).
-// Sources: Sennrich et al., "Neural Machine Translation of Rare Words with Subword Units", ACL 2016 (BPE);
-// Radford et al., "Language Models are Unsupervised Multitask Learners", 2019 (bytes as the alphabet);
-// Kudo and Richardson, "SentencePiece", EMNLP 2018.
+// Sources: Sennrich et al., "Neural Machine Translation of Rare Words with Subword Units", ACL 2016
+// (BPE); Radford et al., "Language Models are Unsupervised Multitask Learners", 2019 (bytes as the
+// alphabet); Kudo and Richardson, "SentencePiece", EMNLP 2018.
 #pragma once
 
 #include <cstdint>
@@ -38,8 +39,9 @@ class Tokenizer {
   void encode(std::string_view text, const EncodeOptions& options, std::vector<int32_t>* ids) const;
   std::vector<int32_t> encode(std::string_view text, const EncodeOptions& options = {}) const;
 
-  // The bytes of the ids, special tokens written out (SentencePiece's control tokens have no text). A token may end
-  // inside a UTF-8 sequence, so may the result. An id outside the vocabulary is bad_input.
+  // The bytes of the ids, special tokens written out (SentencePiece's control tokens have no text).
+  // A token may end inside a UTF-8 sequence, so may the result. An id outside the vocabulary is
+  // bad_input.
   std::string decode(const std::vector<int32_t>& ids) const;
 
   // The bytes that one id stands for inside a text.
@@ -57,7 +59,8 @@ class Tokenizer {
   std::optional<int32_t> eos_id() const { return eos_id_; }
   // The file asks for the beginning-of-text token in front of every text.
   bool adds_bos() const { return adds_bos_; }
-  // One space at the very start of a decoded text is the tokenizer's own (SentencePiece's dummy prefix).
+  // One space at the very start of a decoded text is the tokenizer's own (SentencePiece's dummy
+  // prefix).
   bool strips_first_space() const { return strips_first_space_; }
   // A hash of the bytes of the tokenizer's file.
   uint64_t hash() const { return hash_; }
@@ -65,7 +68,8 @@ class Tokenizer {
   const std::string& kind() const { return kind_; }
 
  protected:
-  virtual void encode_text(std::string_view text, SpecialText special, std::vector<int32_t>* ids) const = 0;
+  virtual void encode_text(std::string_view text, SpecialText special,
+                           std::vector<int32_t>* ids) const = 0;
 
   int64_t vocab_size_ = 0;
   std::optional<int32_t> bos_id_, eos_id_;
@@ -74,22 +78,25 @@ class Tokenizer {
   std::string kind_;
 };
 
-// Loads a tokenizer file, or the one in a directory (tokenizer.json, else tokenizer.model). Names of the special tokens
-// come from the tokenizer_config.json beside a tokenizer.json, else from the usual names. Throws bad_input: a missing
-// or malformed file, a component that is not supported (by its name).
+// Loads a tokenizer file, or the one in a directory (tokenizer.json, else tokenizer.model). Names
+// of the special tokens come from the tokenizer_config.json beside a tokenizer.json, else from the
+// usual names. Throws bad_input: a missing or malformed file, a component that is not supported (by
+// its name).
 std::unique_ptr<Tokenizer> load_tokenizer(const std::string& path);
 
 // The hash() of that tokenizer, without loading it.
 uint64_t tokenizer_file_hash(const std::string& path);
 
-// Turns ids into text as they come: holds back the bytes of an incomplete UTF-8 sequence until it is whole.
+// Turns ids into text as they come: holds back the bytes of an incomplete UTF-8 sequence until it
+// is whole.
 class StreamingDecoder {
  public:
-  // `at_start`: the ids begin a text, so the tokenizer's own first space is dropped; false when they continue one.
+  // `at_start`: the ids begin a text, so the tokenizer's own first space is dropped; false when
+  // they continue one.
   explicit StreamingDecoder(const Tokenizer& tokenizer, bool at_start = true);
 
-  // The text that `id` completes; may be empty. Always whole UTF-8 sequences; bytes that can never become one are
-  // replaced by U+FFFD.
+  // The text that `id` completes; may be empty. Always whole UTF-8 sequences; bytes that can never
+  // become one are replaced by U+FFFD.
   std::string push(int32_t id);
   // What was held back, as U+FFFD; call it at the end.
   std::string finish();
