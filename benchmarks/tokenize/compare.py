@@ -2,11 +2,12 @@
 """Tokenizing speed of Forja against Hugging Face tokenizers, one thread each, on the same texts.
 
     python3 -m venv VENV && VENV/bin/pip install tokenizers
-    VENV/bin/python benchmarks/tokenize/compare.py build/release/encode_corpus ASSETS/corpora/eltec-es.jsonl \
-        ASSETS/tokenizers/*/tokenizer.json
+    VENV/bin/python benchmarks/tokenize/compare.py build/release/encode_corpus \
+        ASSETS/corpora/eltec-es.jsonl ASSETS/tokenizers/*/tokenizer.json
 
-The two take turns, so that a change of the machine's speed meets both; what is printed is the median of the repeats, the
-spread (lowest to highest), and the ratio of the medians. The ids of both must be the same.
+The two take turns, so that a change of the machine's speed meets both; what is printed is the
+median of the repeats, the spread (lowest to highest), and the ratio of the medians. The ids of both
+must be the same.
 """
 import argparse
 import json
@@ -57,7 +58,8 @@ class HuggingFace:
 
     def __call__(self):
         start = time.perf_counter()
-        encodings = [self.tokenizer.encode_batch_fast([t], add_special_tokens=False)[0] for t in self.texts]
+        encode = self.tokenizer.encode_batch_fast
+        encodings = [encode([t], add_special_tokens=False)[0] for t in self.texts]
         seconds = time.perf_counter() - start
         documents = [e.ids for e in encodings]
         if self.digest is None:
@@ -77,7 +79,8 @@ def summary(seconds, size):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("program")
     parser.add_argument("corpus")
     parser.add_argument("tokenizers", nargs="+")

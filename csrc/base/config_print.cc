@@ -19,9 +19,14 @@ class Printer : public ConfigVisitor {
   explicit Printer(YAML::Emitter& out) : out_(out) {}
 
   void field(const char* key, bool& value, const char*) override { put(key, value); }
-  void field(const char* key, int64_t& value, const char*, const Checks<int64_t>&) override { put(key, value); }
-  void field(const char* key, double& value, const char*, const Checks<double>&) override { put(key, number(value)); }
-  void field(const char* key, std::string& value, const char*, const Checks<std::string>&) override {
+  void field(const char* key, int64_t& value, const char*, const Checks<int64_t>&) override {
+    put(key, value);
+  }
+  void field(const char* key, double& value, const char*, const Checks<double>&) override {
+    put(key, number(value));
+  }
+  void field(const char* key, std::string& value, const char*,
+             const Checks<std::string>&) override {
     put(key, value);
   }
   void field(const char* key, std::vector<double>& value, const char*) override {
@@ -34,7 +39,9 @@ class Printer : public ConfigVisitor {
     sequence(key, value, [](const std::string& x) { return x; });
   }
   void path(const char* key, std::string& value, const char*) override { put(key, value); }
-  void fault(const char* key, const std::string& message) override { fail_input("{}: {}", key, message); }
+  void fault(const char* key, const std::string& message) override {
+    fail_input("{}: {}", key, message);
+  }
 
  protected:
   void section_of(const char* key, const char*, const Body& body) override {
@@ -42,7 +49,9 @@ class Printer : public ConfigVisitor {
     body(*this);
     out_ << YAML::EndMap;
   }
-  void section_or_file_of(const char* key, const char* doc, const Body& body) override { section_of(key, doc, body); }
+  void section_or_file_of(const char* key, const char* doc, const Body& body) override {
+    section_of(key, doc, body);
+  }
   void list_of(const char* key, const char*, size_t size, const std::function<void(size_t)>&,
                const std::function<void(size_t, ConfigVisitor&)>& item) override {
     out_ << YAML::Key << key << YAML::Value << YAML::BeginSeq;
@@ -73,14 +82,19 @@ class Documenter : public ConfigVisitor {
  public:
   std::string text() const { return text_; }
 
-  void field(const char* key, bool& value, const char* doc) override { row(key, "bool", value ? "true" : "false", doc); }
-  void field(const char* key, int64_t& value, const char* doc, const Checks<int64_t>& checks) override {
+  void field(const char* key, bool& value, const char* doc) override {
+    row(key, "bool", value ? "true" : "false", doc);
+  }
+  void field(const char* key, int64_t& value, const char* doc,
+             const Checks<int64_t>& checks) override {
     row(key, "int", std::to_string(value), doc, checks);
   }
-  void field(const char* key, double& value, const char* doc, const Checks<double>& checks) override {
+  void field(const char* key, double& value, const char* doc,
+             const Checks<double>& checks) override {
     row(key, "float", number(value), doc, checks);
   }
-  void field(const char* key, std::string& value, const char* doc, const Checks<std::string>& checks) override {
+  void field(const char* key, std::string& value, const char* doc,
+             const Checks<std::string>& checks) override {
     row(key, "text", value, doc, checks);
   }
   void field(const char* key, std::vector<double>& value, const char* doc) override {
@@ -92,11 +106,15 @@ class Documenter : public ConfigVisitor {
   void field(const char* key, std::vector<std::string>& value, const char* doc) override {
     row(key, "list of text", fmt::format("{} values", value.size()), doc);
   }
-  void path(const char* key, std::string& value, const char* doc) override { row(key, "path", value, doc); }
+  void path(const char* key, std::string& value, const char* doc) override {
+    row(key, "path", value, doc);
+  }
   void fault(const char* key, const std::string& message) override { fail("{}: {}", key, message); }
 
  protected:
-  void section_of(const char* key, const char* doc, const Body& body) override { nested(key, "mapping", doc, "", body); }
+  void section_of(const char* key, const char* doc, const Body& body) override {
+    nested(key, "mapping", doc, "", body);
+  }
   void section_or_file_of(const char* key, const char* doc, const Body& body) override {
     nested(key, "mapping or path", doc, "", body);
   }
@@ -111,10 +129,11 @@ class Documenter : public ConfigVisitor {
            const Checks<T>& checks = {}) {
     std::string allowed;
     for (const auto& check : checks) allowed += " Allowed: " + check.allowed + ".";
-    text_ += fmt::format("| `{}{}` | {} | {} | {}{} |\n", prefix_, key, type, value.empty() ? "" : "`" + value + "`", doc,
-                         allowed);
+    text_ += fmt::format("| `{}{}` | {} | {} | {}{} |\n", prefix_, key, type,
+                         value.empty() ? "" : "`" + value + "`", doc, allowed);
   }
-  void nested(const char* key, const char* type, const char* doc, const char* suffix, const Body& body) {
+  void nested(const char* key, const char* type, const char* doc, const char* suffix,
+              const Body& body) {
     row(key, type, "", doc);
     const std::string outer = prefix_;
     prefix_ += std::string(key) + suffix + ".";

@@ -14,7 +14,8 @@
 namespace forja {
 
 Check<double> between(double low, double high) {
-  return {fmt::format("between {} and {}", low, high), [=](const double& x) { return x >= low && x <= high; }};
+  return {fmt::format("between {} and {}", low, high),
+          [=](const double& x) { return x >= low && x <= high; }};
 }
 
 Check<double> fraction() {
@@ -32,7 +33,7 @@ namespace {
 
 // Where a node came from: a file, or one override of the command line.
 struct Origin {
-  std::string file;                                // of the mapping being read
+  std::string file;                                     // of the mapping being read
   const std::map<std::string, std::string>* overrides;  // dotted path -> text of the override
 };
 
@@ -56,7 +57,8 @@ class Reader : public ConfigVisitor {
     scalar(key, "a number", value, parse_double);
     run_checks(key, value, checks);
   }
-  void field(const char* key, std::string& value, const char*, const Checks<std::string>& checks) override {
+  void field(const char* key, std::string& value, const char*,
+             const Checks<std::string>& checks) override {
     scalar(key, "text", value, parse_text);
     run_checks(key, value, checks);
   }
@@ -94,11 +96,13 @@ class Reader : public ConfigVisitor {
       const std::string key = entry.first.Scalar();
       if (!known_.count(key)) {
         const std::string near = nearest_name(key, {known_.begin(), known_.end()});
-        const std::string hint = near.empty() ? "known keys: " + join({known_.begin(), known_.end()}, ", ")
-                                              : "did you mean \"" + near + "\"?";
+        const std::string hint = near.empty()
+                                     ? "known keys: " + join({known_.begin(), known_.end()}, ", ")
+                                     : "did you mean \"" + near + "\"?";
         fail_input("{}: unknown key \"{}\"; {}", where(key, entry.first), full(key), hint);
       }
-      if (!seen.insert(key).second) fail_input("{}: key \"{}\" is given twice", where(key, entry.first), full(key));
+      if (!seen.insert(key).second)
+        fail_input("{}: key \"{}\" is given twice", where(key, entry.first), full(key));
     }
   }
 
@@ -173,12 +177,14 @@ class Reader : public ConfigVisitor {
     for (char c : text)
       if (c != '_') digits += c;
     const char* end = digits.data() + digits.size();
-    const auto [at, error] = std::from_chars(digits.data() + (digits.starts_with('+') ? 1 : 0), end, out);
+    const auto [at, error] =
+        std::from_chars(digits.data() + (digits.starts_with('+') ? 1 : 0), end, out);
     return error == std::errc() && at == end;
   }
   static bool parse_double(const std::string& text, double& out) {
     const char* end = text.data() + text.size();
-    const auto [at, error] = std::from_chars(text.data() + (text.starts_with('+') ? 1 : 0), end, out);
+    const auto [at, error] =
+        std::from_chars(text.data() + (text.starts_with('+') ? 1 : 0), end, out);
     return error == std::errc() && at == end;
   }
   static bool parse_text(const std::string& text, std::string& out) {
@@ -211,7 +217,8 @@ class Reader : public ConfigVisitor {
   template <class T>
   void run_checks(const char* key, const T& value, const Checks<T>& checks) {
     for (const Check<T>& check : checks) {
-      if (!check.good(value)) fault(key, fmt::format("expected {}, found {}", check.allowed, value));
+      if (!check.good(value))
+        fault(key, fmt::format("expected {}, found {}", check.allowed, value));
     }
   }
 
@@ -225,10 +232,13 @@ class Reader : public ConfigVisitor {
 
   std::string full(const std::string& key) const { return path_.empty() ? key : path_ + "." + key; }
 
-  // Relative to the file that holds it, or to the working directory when it comes from the command line.
+  // Relative to the file that holds it, or to the working directory when it comes from the command
+  // line.
   std::string absolute_path(const std::string& path, bool from_command_line) const {
     namespace fs = std::filesystem;
-    return fs::absolute(from_command_line ? path : resolve_path(path, origin_.file)).lexically_normal().string();
+    return fs::absolute(from_command_line ? path : resolve_path(path, origin_.file))
+        .lexically_normal()
+        .string();
   }
 
   bool overridden(const std::string& path) const { return origin_.overrides->count(path) > 0; }
@@ -255,7 +265,8 @@ class Reader : public ConfigVisitor {
 
 }  // namespace
 
-void read_config_text(const std::string& text, const std::string& name, const std::vector<std::string>& overrides,
+void read_config_text(const std::string& text, const std::string& name,
+                      const std::vector<std::string>& overrides,
                       const std::function<void(ConfigVisitor&)>& visit) {
   YAML::Node root;
   try {
@@ -264,7 +275,9 @@ void read_config_text(const std::string& text, const std::string& name, const st
     fail_input("{}:{}:{}: {}", name, e.mark.line + 1, e.mark.column + 1, e.msg);
   }
   if (root.IsNull()) root = YAML::Node(YAML::NodeType::Map);
-  if (!root.IsMap()) fail_input("{}: expected a mapping of keys, found {}", name, root.IsScalar() ? "text" : "a list");
+  if (!root.IsMap())
+    fail_input("{}: expected a mapping of keys, found {}", name,
+               root.IsScalar() ? "text" : "a list");
 
   std::map<std::string, std::string> parsed;
   for (const std::string& item : overrides) {

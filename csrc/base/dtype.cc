@@ -7,14 +7,22 @@ namespace forja {
 
 std::string_view dtype_name(DType dtype) {
   switch (dtype) {
-    case DType::f32: return "fp32";
-    case DType::bf16: return "bf16";
-    case DType::f16: return "fp16";
-    case DType::f64: return "fp64";
-    case DType::i32: return "int32";
-    case DType::i64: return "int64";
-    case DType::u8: return "uint8";
-    case DType::u16: return "uint16";
+    case DType::f32:
+      return "fp32";
+    case DType::bf16:
+      return "bf16";
+    case DType::f16:
+      return "fp16";
+    case DType::f64:
+      return "fp64";
+    case DType::i32:
+      return "int32";
+    case DType::i64:
+      return "int64";
+    case DType::u8:
+      return "uint8";
+    case DType::u16:
+      return "uint16";
   }
   return "?";
 }
@@ -38,7 +46,7 @@ uint16_t float_to_half(float value) {
   if (std::isnan(value)) return sign | 0x7e00;
   if (magnitude >= 65520.0f) return sign | 0x7c00;
   int exponent;
-  std::frexp(magnitude, &exponent);                    // magnitude = f x 2^exponent, f in [0.5, 1)
+  std::frexp(magnitude, &exponent);  // magnitude = f x 2^exponent, f in [0.5, 1)
   if (magnitude == 0.0f || exponent < -24) return sign;  // below half of the smallest subnormal
   const int scale = exponent - 1 < -14 ? 24 : 11 - exponent;
   const long steps = std::lrint(std::ldexp(magnitude, scale));  // rounds to nearest even

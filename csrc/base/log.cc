@@ -25,7 +25,9 @@ void set_log_rank(int rank, int world_size) {
 void log_line(LogLevel level, std::string_view text) {
   std::lock_guard lock(mutex);
   if (log_rank != 0 && level != LogLevel::error) return;
-  const char* prefix = level == LogLevel::info ? "" : level == LogLevel::warning ? "warning: " : "error: ";
+  const char* prefix = level == LogLevel::info      ? ""
+                       : level == LogLevel::warning ? "warning: "
+                                                    : "error: ";
   std::string line = live_shown ? "\r\033[K" : "";
   line += prefix;
   if (level == LogLevel::error && log_world > 1) line += fmt::format("rank {}: ", log_rank);

@@ -15,7 +15,8 @@ int edit_distance(std::string_view a, std::string_view b) {
   for (size_t j = 0; j <= b.size(); ++j) d[0][j] = int(j);
   for (size_t i = 1; i <= a.size(); ++i) {
     for (size_t j = 1; j <= b.size(); ++j) {
-      d[i][j] = std::min({d[i - 1][j] + 1, d[i][j - 1] + 1, d[i - 1][j - 1] + (a[i - 1] != b[j - 1])});
+      d[i][j] =
+          std::min({d[i - 1][j] + 1, d[i][j - 1] + 1, d[i - 1][j - 1] + (a[i - 1] != b[j - 1])});
       if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1]) {
         d[i][j] = std::min(d[i][j], d[i - 2][j - 2] + 1);
       }
@@ -101,11 +102,17 @@ bool is_valid_utf8(std::string_view text, int64_t* bad_offset) {
   int64_t i = 0;
   while (i < n) {
     const uint8_t b = s[i];
-    int length = b < 0x80 ? 1 : b >= 0xC2 && b < 0xE0 ? 2 : b >= 0xE0 && b < 0xF0 ? 3 : b >= 0xF0 && b < 0xF5 ? 4 : 0;
+    int length = b < 0x80                ? 1
+                 : b >= 0xC2 && b < 0xE0 ? 2
+                 : b >= 0xE0 && b < 0xF0 ? 3
+                 : b >= 0xF0 && b < 0xF5 ? 4
+                                         : 0;
     bool good = length > 0 && i + length <= n;
     for (int k = 1; good && k < length; ++k) good = (s[i + k] & 0xC0) == 0x80;
-    if (good && length == 3) good = !(b == 0xE0 && s[i + 1] < 0xA0) && !(b == 0xED && s[i + 1] >= 0xA0);
-    if (good && length == 4) good = !(b == 0xF0 && s[i + 1] < 0x90) && !(b == 0xF4 && s[i + 1] >= 0x90);
+    if (good && length == 3)
+      good = !(b == 0xE0 && s[i + 1] < 0xA0) && !(b == 0xED && s[i + 1] >= 0xA0);
+    if (good && length == 4)
+      good = !(b == 0xF0 && s[i + 1] < 0x90) && !(b == 0xF4 && s[i + 1] >= 0x90);
     if (!good) {
       if (bad_offset) *bad_offset = i;
       return false;

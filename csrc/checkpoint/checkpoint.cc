@@ -59,7 +59,8 @@ void write_shard(const std::string& folder, const ParameterStore& store, int ran
   write_file(fmt::format("{}/shard-{:05}.json", folder, rank), describe_tensors(tensors).dump());
 }
 
-void write_manifest(const std::string& folder, const TrainState& state, const std::string& config_yaml, int size) {
+void write_manifest(const std::string& folder, const TrainState& state,
+                    const std::string& config_yaml, int size) {
   Json manifest = {{"format", "forja-checkpoint"}, {"format_version", kFormatVersion}};
   manifest["state"] = {{"step", state.step},
                        {"samples", state.samples},
@@ -88,7 +89,8 @@ void agree(Communicator& group, const std::function<void()>& body) {
     message = e.what();
   }
   int64_t failed = message.empty() ? 0 : 1;
-  group.all_reduce(make_tensor(&failed, DType::i64, {1}), ReduceOp::max, {"checkpoint agreement"}).wait();
+  group.all_reduce(make_tensor(&failed, DType::i64, {1}), ReduceOp::max, {"checkpoint agreement"})
+      .wait();
   if (!message.empty()) fail("{}", message);
   if (failed) fail("another rank could not write its part of the checkpoint");
 }
@@ -113,7 +115,8 @@ Json read_manifest(const std::string& path) {
   }
   const int version = manifest.value("format_version", 0);
   if (version > kFormatVersion) {
-    fail_input("{} has checkpoint format {}, this binary reads up to {}: use a newer forja", path, version, kFormatVersion);
+    fail_input("{} has checkpoint format {}, this binary reads up to {}: use a newer forja", path,
+               version, kFormatVersion);
   }
   return manifest;
 }
@@ -127,8 +130,8 @@ class Reader {
       std::error_code error;
       const auto bytes = fs::file_size(file, error);
       if (error || int64_t(bytes) != shard.at("bytes").get<int64_t>()) {
-        fail_input("{} is missing or truncated: expected {} bytes, found {}", file, shard.at("bytes").get<int64_t>(),
-                   error ? 0 : int64_t(bytes));
+        fail_input("{} is missing or truncated: expected {} bytes, found {}", file,
+                   shard.at("bytes").get<int64_t>(), error ? 0 : int64_t(bytes));
       }
       files_.push_back(std::make_unique<SafetensorsFile>(file));
       for (const Json& t : shard.at("tensors")) {
@@ -146,8 +149,8 @@ class Reader {
     const Tensor t = found->second.first->tensor(name);
     const std::string hash = hash_hex(hash_bytes(t.data, t.num_bytes()));
     if (hash != found->second.second) {
-      fail_input("{}: tensor {} is damaged: checksum {}, expected {}", found->second.first->path(), name, hash,
-                 found->second.second);
+      fail_input("{}: tensor {} is damaged: checksum {}, expected {}", found->second.first->path(),
+                 name, hash, found->second.second);
     }
     return t;
   }
@@ -160,12 +163,16 @@ class Reader {
   std::map<std::string, std::pair<const SafetensorsFile*, std::string>> tensors_;
 };
 
-void load_tensor(const Reader& reader, const std::string& path, const std::string& name, const Tensor& into) {
+void load_tensor(const Reader& reader, const std::string& path, const std::string& name,
+                 const Tensor& into) {
   const Tensor stored = reader.read(name);
-  if (stored.rank != into.rank || !std::equal(stored.sizes.begin(), stored.sizes.begin() + stored.rank, into.sizes.begin())) {
-    fail_input("{}: {} is {}, the model wants {}", path, name, stored.to_string(), into.to_string());
+  if (stored.rank != into.rank ||
+      !std::equal(stored.sizes.begin(), stored.sizes.begin() + stored.rank, into.sizes.begin())) {
+    fail_input("{}: {} is {}, the model wants {}", path, name, stored.to_string(),
+               into.to_string());
   }
-  FORJA_CHECK(stored.dtype == into.dtype, "{} is {}, {} expected", name, stored.to_string(), into.to_string());
+  FORJA_CHECK(stored.dtype == into.dtype, "{} is {}, {} expected", name, stored.to_string(),
+              into.to_string());
   std::memcpy(into.data, stored.data, size_t(stored.num_bytes()));
 }
 
@@ -173,7 +180,9 @@ void load_tensor(const Reader& reader, const std::string& path, const std::strin
 
 std::string checkpoint_name(int64_t step) { return fmt::format("step-{:08}", step); }
 
-bool is_checkpoint(const std::string& path) { return fs::exists(path + "/manifest.json") && fs::exists(path + "/config.yaml"); }
+bool is_checkpoint(const std::string& path) {
+  return fs::exists(path + "/manifest.json") && fs::exists(path + "/config.yaml");
+}
 
 std::string checkpoint_config(const std::string& path) { return read_file(path + "/config.yaml"); }
 
@@ -183,9 +192,11 @@ std::optional<std::string> latest_checkpoint(const std::string& directory) {
   return all.back();
 }
 
-void save_checkpoint(const std::string& directory, const TrainState& state, const ParameterStore& store,
-                     const std::string& config_yaml, int64_t keep_last, Communicator& group) {
-  const std::string target = directory + "/" + checkpoint_name(state.step), folder = target + ".partial";
+void save_checkpoint(const std::string& directory, const TrainState& state,
+                     const ParameterStore& store, const std::string& config_yaml, int64_t keep_last,
+                     Communicator& group) {
+  const std::string target = directory + "/" + checkpoint_name(state.step),
+                    folder = target + ".partial";
   const bool leader = group.rank() == 0;
   try {
     agree(group, [&] {
@@ -221,7 +232,8 @@ TrainState load_checkpoint(const Context& ctx, const std::string& path, Paramete
     if (store.use() == StoreUse::inference) {
       const Tensor stored = reader.read(name);
       if (stored.num_elements() != p->weight.num_elements()) {
-        fail_input("{}: {} is {}, the model wants {}", path, name, stored.to_string(), p->weight.to_string());
+        fail_input("{}: {} is {}, the model wants {}", path, name, stored.to_string(),
+                   p->weight.to_string());
       }
       convert(ctx, stored, p->weight);
       continue;
@@ -239,10 +251,11 @@ TrainState load_checkpoint(const Context& ctx, const std::string& path, Paramete
 std::string describe_checkpoint(const std::string& path, bool verify) {
   const Reader reader(path);
   const Json& state = reader.manifest().at("state");
-  std::string out = fmt::format("checkpoint of step {}: {} tokens, {} samples, {} updates, seed {}\n",
-                                state.at("step").get<int64_t>(), state.at("tokens").get<int64_t>(),
-                                state.at("samples").get<int64_t>(), state.at("num_updates").get<int64_t>(),
-                                state.at("seed").get<uint64_t>());
+  std::string out =
+      fmt::format("checkpoint of step {}: {} tokens, {} samples, {} updates, seed {}\n",
+                  state.at("step").get<int64_t>(), state.at("tokens").get<int64_t>(),
+                  state.at("samples").get<int64_t>(), state.at("num_updates").get<int64_t>(),
+                  state.at("seed").get<uint64_t>());
   int64_t bytes = 0, parameters = 0;
   std::string table;
   for (const auto& [name, entry] : reader.tensors()) {
@@ -253,10 +266,12 @@ std::string describe_checkpoint(const std::string& path, bool verify) {
     parameters += e.num_elements();
     std::vector<std::string> shape;
     for (int64_t size : e.shape) shape.push_back(std::to_string(size));
-    table += fmt::format("  {:<44} {} [{}]\n", name.substr(6), dtype_name(e.dtype), join(shape, ", "));
+    table +=
+        fmt::format("  {:<44} {} [{}]\n", name.substr(6), dtype_name(e.dtype), join(shape, ", "));
   }
   out += fmt::format("{} shards, {}, {} parameters{}\n", reader.manifest().at("shards").size(),
-                     format_bytes(double(bytes)), parameters, verify ? "; every checksum is right" : "");
+                     format_bytes(double(bytes)), parameters,
+                     verify ? "; every checksum is right" : "");
   return out + table;
 }
 

@@ -19,7 +19,9 @@ namespace fs = std::filesystem;
 constexpr const char* kSingle = "model.safetensors";
 constexpr const char* kIndex = "model.safetensors.index.json";
 
-std::string shape_text(const std::vector<int64_t>& shape) { return fmt::format("[{}]", fmt::join(shape, ", ")); }
+std::string shape_text(const std::vector<int64_t>& shape) {
+  return fmt::format("[{}]", fmt::join(shape, ", "));
+}
 
 // Older GPT-2 files lack the "transformer." in front.
 std::string stored_name(const HfTensors& tensors, const std::string& name) {
@@ -32,7 +34,8 @@ std::string stored_name(const HfTensors& tensors, const std::string& name) {
 void load_segment(const HfTensors& tensors, const std::string& directory, const ParameterSpec& spec,
                   const HfSegment& segment, float* out) {
   const std::string name = stored_name(tensors, segment.name);
-  if (!tensors.has(name)) fail_input("{}: the tensor {} (for {}) is missing", directory, name, spec.name);
+  if (!tensors.has(name))
+    fail_input("{}: the tensor {} (for {}) is missing", directory, name, spec.name);
   const Tensor stored = tensors.tensor(name);
   const int64_t columns = spec.shape.size() == 2 ? spec.shape[1] : 1;
   const bool transpose = segment.transpose && spec.shape.size() == 2;
@@ -41,13 +44,15 @@ void load_segment(const HfTensors& tensors, const std::string& directory, const 
   if (transpose) std::swap(expected[0], expected[1]);
   const std::vector<int64_t> found(stored.sizes.begin(), stored.sizes.begin() + stored.rank);
   if (found != expected) {
-    fail_input("{}: tensor {} has shape {}, the model wants {}", directory, name, shape_text(found), shape_text(expected));
+    fail_input("{}: tensor {} has shape {}, the model wants {}", directory, name, shape_text(found),
+               shape_text(expected));
   }
   if (!transpose) return read_as_float(stored, out);
   std::vector<float> values(size_t(stored.num_elements()));
   read_as_float(stored, values.data());
   for (int64_t r = 0; r < segment.rows; ++r)
-    for (int64_t c = 0; c < columns; ++c) out[r * columns + c] = values[size_t(c * segment.rows + r)];
+    for (int64_t c = 0; c < columns; ++c)
+      out[r * columns + c] = values[size_t(c * segment.rows + r)];
 }
 
 }  // namespace
@@ -58,14 +63,17 @@ HfTensors::HfTensors(const std::string& directory) : directory_(directory) {
     names.insert(kSingle);
   } else if (fs::exists(directory + "/" + kIndex)) {
     const auto index = nlohmann::json::parse(read_file(directory + "/" + kIndex), nullptr, false);
-    if (index.is_discarded() || !index.contains("weight_map")) fail_input("{}/{} is damaged", directory, kIndex);
-    for (const auto& [tensor, file] : index["weight_map"].items()) names.insert(file.get<std::string>());
+    if (index.is_discarded() || !index.contains("weight_map"))
+      fail_input("{}/{} is damaged", directory, kIndex);
+    for (const auto& [tensor, file] : index["weight_map"].items())
+      names.insert(file.get<std::string>());
   } else {
     fail_input("{}: neither {} nor {} is there", directory, kSingle, kIndex);
   }
   for (const std::string& name : names) {
     files_.push_back(std::make_unique<SafetensorsFile>(directory + "/" + name));
-    for (const auto& [tensor, entry] : files_.back()->entries()) file_of_[tensor] = files_.back().get();
+    for (const auto& [tensor, entry] : files_.back()->entries())
+      file_of_[tensor] = files_.back().get();
   }
 }
 
@@ -82,7 +90,8 @@ std::vector<std::string> HfTensors::names() const {
 }
 
 bool is_hf_directory(const std::string& path) {
-  return fs::exists(path + "/config.json") && (fs::exists(path + "/" + kSingle) || fs::exists(path + "/" + kIndex));
+  return fs::exists(path + "/config.json") &&
+         (fs::exists(path + "/" + kSingle) || fs::exists(path + "/" + kIndex));
 }
 
 void load_hf_weights(const Context& ctx, const std::string& directory, ParameterStore& store) {

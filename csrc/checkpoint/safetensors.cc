@@ -11,9 +11,9 @@ namespace {
 
 using Json = nlohmann::json;
 
-const std::pair<const char*, DType> kNames[] = {{"F32", DType::f32}, {"BF16", DType::bf16}, {"F16", DType::f16},
-                                                {"F64", DType::f64}, {"I32", DType::i32},   {"I64", DType::i64},
-                                                {"U8", DType::u8},   {"U16", DType::u16}};
+const std::pair<const char*, DType> kNames[] = {
+    {"F32", DType::f32}, {"BF16", DType::bf16}, {"F16", DType::f16}, {"F64", DType::f64},
+    {"I32", DType::i32}, {"I64", DType::i64},   {"U8", DType::u8},   {"U16", DType::u16}};
 
 const char* name_of(DType dtype) {
   for (const auto& [name, value] : kNames)
@@ -21,7 +21,8 @@ const char* name_of(DType dtype) {
   fail("safetensors has no {}", dtype_name(dtype));
 }
 
-SafetensorsEntry parse_entry(const std::string& path, const std::string& name, const Json& json, int64_t data_bytes) {
+SafetensorsEntry parse_entry(const std::string& path, const std::string& name, const Json& json,
+                             int64_t data_bytes) {
   SafetensorsEntry entry;
   const std::string dtype = json.at("dtype");
   bool known = false;
@@ -34,8 +35,10 @@ SafetensorsEntry parse_entry(const std::string& path, const std::string& name, c
   entry.end = json.at("data_offsets").at(1);
   const int64_t wanted = entry.num_elements() * dtype_bytes(entry.dtype);
   if (entry.begin < 0 || entry.end > data_bytes || entry.end - entry.begin != wanted) {
-    fail_input("{}: truncated or damaged: tensor {} needs {} bytes at {}..{}, the file has {} bytes of data", path, name,
-               wanted, entry.begin, entry.end, data_bytes);
+    fail_input(
+        "{}: truncated or damaged: tensor {} needs {} bytes at {}..{}, the file has {} bytes of "
+        "data",
+        path, name, wanted, entry.begin, entry.end, data_bytes);
   }
   return entry;
 }
@@ -80,17 +83,24 @@ Tensor SafetensorsFile::tensor(const std::string& name) const {
   void* data = const_cast<uint8_t*>(file_.data()) + data_begin_ + e.begin;
   const auto& s = e.shape;
   switch (s.size()) {
-    case 0: return make_tensor(data, e.dtype, {1});
-    case 1: return make_tensor(data, e.dtype, {s[0]});
-    case 2: return make_tensor(data, e.dtype, {s[0], s[1]});
-    case 3: return make_tensor(data, e.dtype, {s[0], s[1], s[2]});
-    case 4: return make_tensor(data, e.dtype, {s[0], s[1], s[2], s[3]});
-    case 5: return make_tensor(data, e.dtype, {s[0], s[1], s[2], s[3], s[4]});
+    case 0:
+      return make_tensor(data, e.dtype, {1});
+    case 1:
+      return make_tensor(data, e.dtype, {s[0]});
+    case 2:
+      return make_tensor(data, e.dtype, {s[0], s[1]});
+    case 3:
+      return make_tensor(data, e.dtype, {s[0], s[1], s[2]});
+    case 4:
+      return make_tensor(data, e.dtype, {s[0], s[1], s[2], s[3]});
+    case 5:
+      return make_tensor(data, e.dtype, {s[0], s[1], s[2], s[3], s[4]});
   }
   fail_input("{}: tensor {} has {} dims, at most 5 can be read", path_, name, s.size());
 }
 
-void write_safetensors(const std::string& path, const std::vector<std::pair<std::string, Tensor>>& tensors,
+void write_safetensors(const std::string& path,
+                       const std::vector<std::pair<std::string, Tensor>>& tensors,
                        const std::map<std::string, std::string>& metadata) {
   nlohmann::ordered_json header = nlohmann::ordered_json::object();
   if (!metadata.empty()) header["__metadata__"] = metadata;
@@ -98,7 +108,8 @@ void write_safetensors(const std::string& path, const std::vector<std::pair<std:
   for (const auto& [name, t] : tensors) {
     FORJA_CHECK(t.is_contiguous(), "tensor {} to be written is {}", name, t.to_string());
     const std::vector<int64_t> shape(t.sizes.begin(), t.sizes.begin() + t.rank);
-    header[name] = {{"dtype", name_of(t.dtype)}, {"shape", shape}, {"data_offsets", {at, at + t.num_bytes()}}};
+    header[name] = {
+        {"dtype", name_of(t.dtype)}, {"shape", shape}, {"data_offsets", {at, at + t.num_bytes()}}};
     at += t.num_bytes();
   }
   std::string text = header.dump();
@@ -115,17 +126,21 @@ void read_as_float(const Tensor& in, float* out) {
   FORJA_CHECK(in.is_contiguous(), "read_as_float of {}", in.to_string());
   const int64_t n = in.num_elements();
   switch (in.dtype) {
-    case DType::f32: std::memcpy(out, in.data, size_t(n) * 4); return;
+    case DType::f32:
+      std::memcpy(out, in.data, size_t(n) * 4);
+      return;
     case DType::bf16:
       for (int64_t i = 0; i < n; ++i) out[i] = float(in.ptr<BFloat16>()[i]);
       return;
     case DType::f16:
-      for (int64_t i = 0; i < n; ++i) out[i] = half_to_float(static_cast<const uint16_t*>(in.data)[i]);
+      for (int64_t i = 0; i < n; ++i)
+        out[i] = half_to_float(static_cast<const uint16_t*>(in.data)[i]);
       return;
     case DType::f64:
       for (int64_t i = 0; i < n; ++i) out[i] = float(in.ptr<double>()[i]);
       return;
-    default: fail_input("expected a tensor of numbers with a fraction, found {}", in.to_string());
+    default:
+      fail_input("expected a tensor of numbers with a fraction, found {}", in.to_string());
   }
 }
 

@@ -19,9 +19,11 @@ namespace {
 void print_launch(World& world, const CpuPlan& cpus) {
   std::map<std::string, int> ranks_of;
   for (const std::string& host : world.hosts()) ++ranks_of[host];
-  fmt::print("launch     {} rank{} on {} host{}, started by {}\n", world.size(), world.size() == 1 ? "" : "s",
-             ranks_of.size(), ranks_of.size() == 1 ? "" : "s", world.launcher());
-  for (const auto& [host, count] : ranks_of) fmt::print("           {}: {} rank{}\n", host, count, count == 1 ? "" : "s");
+  fmt::print("launch     {} rank{} on {} host{}, started by {}\n", world.size(),
+             world.size() == 1 ? "" : "s", ranks_of.size(), ranks_of.size() == 1 ? "" : "s",
+             world.launcher());
+  for (const auto& [host, count] : ranks_of)
+    fmt::print("           {}: {} rank{}\n", host, count, count == 1 ? "" : "s");
   fmt::print("threads    {} a rank: {}\n", cpus.cpus.size(), cpus.reason);
 }
 
@@ -50,7 +52,8 @@ void add_doctor_command(CLI::App& app) {
     apply_cpu_plan(cpus);
     if (world->rank() == 0) {
       fmt::print("forja      {} ({})\n", kVersion, kGitRevision);
-      fmt::print("cpu        {}, memory {}\n", cpu_model_name(), format_bytes(double(host_memory_bytes())));
+      fmt::print("cpu        {}, memory {}\n", cpu_model_name(),
+                 format_bytes(double(host_memory_bytes())));
       print_launch(*world, cpus);
       print_gpus();
       print_speed();

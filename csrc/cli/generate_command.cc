@@ -27,17 +27,32 @@ struct GenerateArguments {
 };
 
 void add_common_options(CLI::App& command, GenerateArguments& a) {
-  command.add_option("model", a.model, "Run directory, checkpoint or Hugging Face directory")->required();
-  command.add_option("--tokenizer", a.tokenizer, "Tokenizer file or directory (default: the model's own)");
-  command.add_option("--max-new-tokens", a.max_new_tokens, "Longest continuation")->check(CLI::PositiveNumber)->capture_default_str();
-  command.add_option("--temperature", a.sampling.temperature, "0 is greedy")->check(CLI::NonNegativeNumber)->capture_default_str();
-  command.add_option("--top-k", a.sampling.top_k, "Keep the k likeliest tokens; 0 keeps all")->check(CLI::NonNegativeNumber)->capture_default_str();
-  command.add_option("--top-p", a.sampling.top_p, "Keep the likeliest tokens up to this probability")->check(CLI::Range(0.0, 1.0))->capture_default_str();
+  command.add_option("model", a.model, "Run directory, checkpoint or Hugging Face directory")
+      ->required();
+  command.add_option("--tokenizer", a.tokenizer,
+                     "Tokenizer file or directory (default: the model's own)");
+  command.add_option("--max-new-tokens", a.max_new_tokens, "Longest continuation")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  command.add_option("--temperature", a.sampling.temperature, "0 is greedy")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  command.add_option("--top-k", a.sampling.top_k, "Keep the k likeliest tokens; 0 keeps all")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  command
+      .add_option("--top-p", a.sampling.top_p, "Keep the likeliest tokens up to this probability")
+      ->check(CLI::Range(0.0, 1.0))
+      ->capture_default_str();
   command.add_option("--seed", a.sampling.seed, "Same seed, same text")->capture_default_str();
-  command.add_option("--precision", a.precision, "Of computing")->check(CLI::IsMember({"fp32", "bf16"}))->capture_default_str();
+  command.add_option("--precision", a.precision, "Of computing")
+      ->check(CLI::IsMember({"fp32", "bf16"}))
+      ->capture_default_str();
 }
 
-DType dtype_of_name(const std::string& precision) { return precision == "bf16" ? DType::bf16 : DType::f32; }
+DType dtype_of_name(const std::string& precision) {
+  return precision == "bf16" ? DType::bf16 : DType::f32;
+}
 
 std::vector<std::string> read_prompts(const GenerateArguments& a) {
   std::vector<std::string> prompts = a.prompts;
@@ -52,8 +67,8 @@ std::vector<std::string> read_prompts(const GenerateArguments& a) {
 
 void check_vocabulary(const Tokenizer& tokenizer, const ModelSource& source) {
   if (tokenizer.vocab_size() > source.model.vocab_size) {
-    fail_input("the tokenizer {} has {} ids, the model {} has {}: they do not belong together", source.tokenizer,
-               tokenizer.vocab_size(), source.weights, source.model.vocab_size);
+    fail_input("the tokenizer {} has {} ids, the model {} has {}: they do not belong together",
+               source.tokenizer, tokenizer.vocab_size(), source.weights, source.model.vocab_size);
   }
 }
 
@@ -85,12 +100,14 @@ void run_generate(const GenerateArguments& a) {
   }
   const int64_t room = source.model.max_position_embeddings - longest;
   if (room <= 0) {
-    fail_input("a prompt of {} tokens: the model has {} positions", longest, source.model.max_position_embeddings);
+    fail_input("a prompt of {} tokens: the model has {} positions", longest,
+               source.model.max_position_embeddings);
   }
-  GenerateOptions options{std::min(a.max_new_tokens, room), a.sampling, stop_tokens(*tokenizer, a.ignore_eos)};
+  GenerateOptions options{std::min(a.max_new_tokens, room), a.sampling,
+                          stop_tokens(*tokenizer, a.ignore_eos)};
   if (a.greedy) options.sampling.temperature = 0.0;
-  const auto generator =
-      make_generator(source, dtype_of_name(a.precision), int64_t(prompts.size()), longest + options.max_new_tokens);
+  const auto generator = make_generator(source, dtype_of_name(a.precision), int64_t(prompts.size()),
+                                        longest + options.max_new_tokens);
 
   std::vector<StreamingDecoder> decoders(prompts.size(), StreamingDecoder(*tokenizer, false));
   std::vector<std::string> outputs(texts);
@@ -104,7 +121,8 @@ void run_generate(const GenerateArguments& a) {
     outputs[size_t(sequence)] += piece;
     if (stream) std::cout << piece << std::flush;
   });
-  const double elapsed_s = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  const double elapsed_s =
+      std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   for (size_t i = 0; i < outputs.size(); ++i) {
     const std::string rest = decoders[i].finish();
     if (stream) {
@@ -113,15 +131,17 @@ void run_generate(const GenerateArguments& a) {
       std::cout << "--- " << i + 1 << "\n" << outputs[i] << rest << "\n";
     }
   }
-  log_info("{} tokens in {} ({:.1f} tokens/s)", made, format_duration(elapsed_s), double(made) / elapsed_s);
+  log_info("{} tokens in {} ({:.1f} tokens/s)", made, format_duration(elapsed_s),
+           double(made) / elapsed_s);
 }
 
 void run_chat(const GenerateArguments& a) {
   const ModelSource source = find_model(a.model, a.tokenizer);
   const auto tokenizer = load_tokenizer(source.tokenizer);
   check_vocabulary(*tokenizer, source);
-  const auto generator = make_generator(source, dtype_of_name(a.precision), 1,
-                                        std::min<int64_t>(source.model.max_position_embeddings, 8192));
+  const auto generator =
+      make_generator(source, dtype_of_name(a.precision), 1,
+                     std::min<int64_t>(source.model.max_position_embeddings, 8192));
   log_info("Type a text to be continued; an empty line forgets it, end of input (Ctrl-D) leaves.");
   uint64_t turn = 0;
   for (std::string line; std::cout << "> " << std::flush, std::getline(std::cin, line);) {
@@ -129,8 +149,9 @@ void run_chat(const GenerateArguments& a) {
       generator->reset();
       continue;
     }
-    std::vector<int32_t> ids = generator->length(0) == 0 ? encode_prompt(*tokenizer, line)
-                                                         : tokenizer->encode("\n" + line, {SpecialText::parsed, false});
+    std::vector<int32_t> ids = generator->length(0) == 0
+                                   ? encode_prompt(*tokenizer, line)
+                                   : tokenizer->encode("\n" + line, {SpecialText::parsed, false});
     GenerateOptions options{a.max_new_tokens, a.sampling, stop_tokens(*tokenizer, false)};
     options.sampling.seed += turn++;
     const int64_t room = generator->max_tokens() - generator->length(0) - int64_t(ids.size());
@@ -141,7 +162,8 @@ void run_chat(const GenerateArguments& a) {
     }
     options.max_new_tokens = std::min(options.max_new_tokens, room);
     StreamingDecoder decoder(*tokenizer, false);
-    generate(*generator, {ids}, options, [&](int64_t, int32_t id) { std::cout << decoder.push(id) << std::flush; });
+    generate(*generator, {ids}, options,
+             [&](int64_t, int32_t id) { std::cout << decoder.push(id) << std::flush; });
     std::cout << decoder.finish() << "\n";
   }
   std::cout << "\n";
@@ -153,7 +175,8 @@ void add_generate_command(CLI::App& app) {
   auto arguments = std::make_shared<GenerateArguments>();
   CLI::App* command = app.add_subcommand("generate", "Continue texts with a model");
   add_common_options(*command, *arguments);
-  command->add_option("--prompt", arguments->prompts, "Text to continue; may be given several times");
+  command->add_option("--prompt", arguments->prompts,
+                      "Text to continue; may be given several times");
   command->add_option("--prompt-file", arguments->prompt_file, "A file with a prompt on each line");
   command->add_flag("--greedy", arguments->greedy, "The same as --temperature 0");
   command->add_flag("--ignore-eos", arguments->ignore_eos, "Go on after the end-of-text token");

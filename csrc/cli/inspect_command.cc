@@ -20,9 +20,10 @@ namespace fs = std::filesystem;
 std::string describe_hf_directory(const std::string& path) {
   const ModelConfig model = read_model_config(path + "/config.json");
   const HfTensors tensors(path);
-  std::string out = fmt::format("Hugging Face model: {}, {} layers, hidden size {}, vocabulary {}, {} parameters\n",
-                                model.model_type, model.num_hidden_layers, model.hidden_size, model.vocab_size,
-                                count_parameters(model));
+  std::string out = fmt::format(
+      "Hugging Face model: {}, {} layers, hidden size {}, vocabulary {}, {} parameters\n",
+      model.model_type, model.num_hidden_layers, model.hidden_size, model.vocab_size,
+      count_parameters(model));
   for (const std::string& name : tensors.names()) {
     out += fmt::format("  {:<60} {}\n", name, tensors.tensor(name).to_string());
   }
@@ -32,7 +33,8 @@ std::string describe_hf_directory(const std::string& path) {
 std::string describe_run(const std::string& path, bool verify) {
   const auto latest = latest_checkpoint(path + "/checkpoints");
   if (!latest) return fmt::format("run directory without a checkpoint: {}\n", path);
-  return fmt::format("run directory; newest checkpoint: {}\n{}", *latest, describe_checkpoint(*latest, verify));
+  return fmt::format("run directory; newest checkpoint: {}\n{}", *latest,
+                     describe_checkpoint(*latest, verify));
 }
 
 std::string describe_path(const std::string& path, bool verify) {
@@ -49,7 +51,8 @@ std::string describe_path(const std::string& path, bool verify) {
 void add_inspect_command(CLI::App& app) {
   auto path = std::make_shared<std::string>();
   auto verify = std::make_shared<bool>(false);
-  CLI::App* command = app.add_subcommand("inspect", "What a checkpoint, model, dataset, run or tokenizer holds, in words");
+  CLI::App* command = app.add_subcommand(
+      "inspect", "What a checkpoint, model, dataset, run or tokenizer holds, in words");
   command->add_option("path", *path, "File or directory")->required();
   command->add_flag("--verify", *verify, "Check every checksum");
   command->callback([path, verify] { std::fputs(describe_path(*path, *verify).c_str(), stdout); });

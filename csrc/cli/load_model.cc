@@ -17,13 +17,15 @@ std::string tokenizer_of(const RunConfig& config) {
   for (const TrainDataConfig& source : config.data.train) {
     if (fs::exists(source.path)) return source.path;
   }
-  fail_input("the run's tokenizer {} is gone, and so is its data: give --tokenizer", config.data.tokenizer);
+  fail_input("the run's tokenizer {} is gone, and so is its data: give --tokenizer",
+             config.data.tokenizer);
 }
 
 }  // namespace
 
 ModelSource find_model(const std::string& path, const std::string& tokenizer) {
-  if (!fs::is_directory(path)) fail_input("no model at {}: expected a run, a checkpoint or a Hugging Face directory", path);
+  if (!fs::is_directory(path))
+    fail_input("no model at {}: expected a run, a checkpoint or a Hugging Face directory", path);
   if (is_hf_directory(path)) {
     return {path, tokenizer.empty() ? path : tokenizer, read_model_config(path + "/config.json")};
   }
@@ -33,12 +35,13 @@ ModelSource find_model(const std::string& path, const std::string& tokenizer) {
     if (!latest) fail_input("{} holds neither a checkpoint nor a Hugging Face model", path);
     checkpoint = *latest;
   }
-  const RunConfig config = read_run_config_text(checkpoint_config(checkpoint), checkpoint + "/config.yaml");
+  const RunConfig config =
+      read_run_config_text(checkpoint_config(checkpoint), checkpoint + "/config.yaml");
   return {checkpoint, tokenizer.empty() ? tokenizer_of(config) : tokenizer, config.model};
 }
 
-std::unique_ptr<Generator> make_generator(const ModelSource& source, DType dtype, int64_t num_sequences,
-                                          int64_t max_tokens) {
+std::unique_ptr<Generator> make_generator(const ModelSource& source, DType dtype,
+                                          int64_t num_sequences, int64_t max_tokens) {
   return std::make_unique<Generator>(source.model, dtype, num_sequences, max_tokens,
                                      [&](const Context& ctx, ParameterStore& store) {
                                        if (is_checkpoint(source.weights)) {

@@ -17,10 +17,11 @@ struct ModelSource {
   ModelConfig model;
 };
 
-// `tokenizer` overrides what the model comes with. Throws bad_input when there is no model at `path`.
+// `tokenizer` overrides what the model comes with. Throws bad_input when there is no model at
+// `path`.
 ModelSource find_model(const std::string& path, const std::string& tokenizer);
 
-std::unique_ptr<Generator> make_generator(const ModelSource& source, DType dtype, int64_t num_sequences,
-                                          int64_t max_tokens);
+std::unique_ptr<Generator> make_generator(const ModelSource& source, DType dtype,
+                                          int64_t num_sequences, int64_t max_tokens);
 
 }  // namespace forja

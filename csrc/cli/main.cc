@@ -11,8 +11,11 @@
 #include "forja/cli/commands.h"
 
 int main(int argc, char** argv) {
-  CLI::App app("Forja: trains large language models from one YAML file, under mpirun, srun or alone.", "forja");
-  app.set_version_flag("--version", fmt::format("forja {} ({})", forja::kVersion, forja::kGitRevision));
+  CLI::App app(
+      "Forja: trains large language models from one YAML file, under mpirun, srun or alone.",
+      "forja");
+  app.set_version_flag("--version",
+                       fmt::format("forja {} ({})", forja::kVersion, forja::kGitRevision));
   app.require_subcommand(1);
   app.failure_message(CLI::FailureMessage::help);
   forja::add_train_command(app);

@@ -26,15 +26,16 @@ struct TrainArguments {
 void run_train(const TrainArguments& arguments, World& world) {
   const RunConfig config = read_run_config(arguments.config, arguments.overrides);
   if (arguments.dry_run) {
-    const std::string plan = describe_plan(config, arguments.ranks > 0 ? arguments.ranks : world.size());
+    const std::string plan =
+        describe_plan(config, arguments.ranks > 0 ? arguments.ranks : world.size());
     if (world.rank() == 0) std::fputs(plan.c_str(), stdout);
     return;
   }
   train(config, world);
 }
 
-// A failure of one rank ends all of them. Most failures happen on every rank at once: the lowest one tells, and the
-// others give it time to.
+// A failure of one rank ends all of them. Most failures happen on every rank at once: the lowest
+// one tells, and the others give it time to.
 [[noreturn]] void end_all_ranks(World& world, ExitCode code, const char* message) {
   std::this_thread::sleep_for(std::chrono::milliseconds(300) * std::min(world.rank(), 20));
   log_live("");
@@ -46,11 +47,15 @@ void run_train(const TrainArguments& arguments, World& world) {
 
 void add_train_command(CLI::App& app) {
   auto arguments = std::make_shared<TrainArguments>();
-  CLI::App* command = app.add_subcommand("train", "Pretrain or fine-tune a model; alone or under mpirun or srun");
+  CLI::App* command =
+      app.add_subcommand("train", "Pretrain or fine-tune a model; alone or under mpirun or srun");
   command->add_option("config", arguments->config, "The run's YAML file")->required();
-  command->add_option("overrides", arguments->overrides, "key=value, e.g. train.steps=100: changes a key of the file");
-  command->add_flag("--dry-run", arguments->dry_run, "Print the resolved run, its layout and its memory; train nothing");
-  command->add_option("--ranks", arguments->ranks, "With --dry-run: plan for this many ranks")->check(CLI::PositiveNumber);
+  command->add_option("overrides", arguments->overrides,
+                      "key=value, e.g. train.steps=100: changes a key of the file");
+  command->add_flag("--dry-run", arguments->dry_run,
+                    "Print the resolved run, its layout and its memory; train nothing");
+  command->add_option("--ranks", arguments->ranks, "With --dry-run: plan for this many ranks")
+      ->check(CLI::PositiveNumber);
   command->callback([arguments] {
     const std::unique_ptr<World> world = start_world();
     set_log_rank(world->rank(), world->size());

@@ -105,13 +105,14 @@ class QueuedCommunicator : public Communicator {
     return thread_->enqueue([this, in, out] { transport_->all_gather(in, out); });
   }
   Event broadcast(const Tensor& data, int root, CommLabel) override {
-    FORJA_CHECK(data.is_contiguous() && root >= 0 && root < size(), "broadcast of {} from rank {} of {}",
-                data.to_string(), root, size());
+    FORJA_CHECK(data.is_contiguous() && root >= 0 && root < size(),
+                "broadcast of {} from rank {} of {}", data.to_string(), root, size());
     return thread_->enqueue([this, data, root] { transport_->broadcast(data, root); });
   }
   Event all_to_all(const Tensor& in, const Tensor& out, CommLabel) override {
     check_parts(in, out, 1, "all_to_all");
-    FORJA_CHECK(in.num_elements() % size() == 0, "all_to_all of {} among {} ranks", in.to_string(), size());
+    FORJA_CHECK(in.num_elements() % size() == 0, "all_to_all of {} among {} ranks", in.to_string(),
+                size());
     return thread_->enqueue([this, in, out] { transport_->all_to_all(in, out); });
   }
   Event exchange(const std::vector<PointToPoint>& parts, CommLabel) override {
@@ -145,13 +146,19 @@ class SelfCommunicator : public Communicator {
     check_reducible(data, "all_reduce");
     return {};
   }
-  Event reduce_scatter(const Tensor& in, const Tensor& out, ReduceOp, CommLabel) override { return copy(in, out); }
-  Event all_gather(const Tensor& in, const Tensor& out, CommLabel) override { return copy(in, out); }
+  Event reduce_scatter(const Tensor& in, const Tensor& out, ReduceOp, CommLabel) override {
+    return copy(in, out);
+  }
+  Event all_gather(const Tensor& in, const Tensor& out, CommLabel) override {
+    return copy(in, out);
+  }
   Event broadcast(const Tensor&, int root, CommLabel) override {
     FORJA_CHECK(root == 0, "broadcast from rank {} of 1", root);
     return {};
   }
-  Event all_to_all(const Tensor& in, const Tensor& out, CommLabel) override { return copy(in, out); }
+  Event all_to_all(const Tensor& in, const Tensor& out, CommLabel) override {
+    return copy(in, out);
+  }
   Event exchange(const std::vector<PointToPoint>& parts, CommLabel) override {
     FORJA_CHECK(parts.empty(), "exchange with rank {} of 1", parts[0].peer);
     return {};
@@ -182,11 +189,16 @@ void reduce_typed(ReduceOp op, T* into, const T* from, int64_t n) {
 
 void reduce_into(DType dtype, ReduceOp op, void* into, const void* from, int64_t n) {
   switch (dtype) {
-    case DType::f32: return reduce_typed(op, static_cast<float*>(into), static_cast<const float*>(from), n);
-    case DType::f64: return reduce_typed(op, static_cast<double*>(into), static_cast<const double*>(from), n);
-    case DType::i32: return reduce_typed(op, static_cast<int32_t*>(into), static_cast<const int32_t*>(from), n);
-    case DType::i64: return reduce_typed(op, static_cast<int64_t*>(into), static_cast<const int64_t*>(from), n);
-    default: fail("no reduction of {}", dtype_name(dtype));
+    case DType::f32:
+      return reduce_typed(op, static_cast<float*>(into), static_cast<const float*>(from), n);
+    case DType::f64:
+      return reduce_typed(op, static_cast<double*>(into), static_cast<const double*>(from), n);
+    case DType::i32:
+      return reduce_typed(op, static_cast<int32_t*>(into), static_cast<const int32_t*>(from), n);
+    case DType::i64:
+      return reduce_typed(op, static_cast<int64_t*>(into), static_cast<const int64_t*>(from), n);
+    default:
+      fail("no reduction of {}", dtype_name(dtype));
   }
 }
 
@@ -195,6 +207,8 @@ std::unique_ptr<Communicator> make_queued_communicator(std::unique_ptr<Transport
   return std::make_unique<QueuedCommunicator>(std::move(transport), std::move(thread));
 }
 
-std::unique_ptr<Communicator> make_self_communicator() { return std::make_unique<SelfCommunicator>(); }
+std::unique_ptr<Communicator> make_self_communicator() {
+  return std::make_unique<SelfCommunicator>();
+}
 
 }  // namespace forja

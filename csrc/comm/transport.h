@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a backend over host memory implements: blocking calls, made by one communication thread per rank.
+// What a backend over host memory implements: blocking calls, made by one communication thread per
+// rank.
 #pragma once
 
 #include <memory>

@@ -12,7 +12,8 @@ namespace forja {
 std::string detect_launcher() {
   if (std::getenv("OMPI_COMM_WORLD_SIZE") || std::getenv("PRTE_LAUNCHED")) return "mpirun";
   // srun sets SLURM_PROCID; a batch script does too, but without a step's launch node address.
-  if (std::getenv("SLURM_PROCID") && (std::getenv("PMIX_RANK") || std::getenv("PMI_RANK"))) return "srun";
+  if (std::getenv("SLURM_PROCID") && (std::getenv("PMIX_RANK") || std::getenv("PMI_RANK")))
+    return "srun";
   if (std::getenv("PMIX_RANK") || std::getenv("PMI_RANK")) return "mpiexec";
   return "none";
 }

@@ -164,12 +164,21 @@ std::string print_tokenizer_json(const PairMerger& merger, const std::string& en
   "truncation": null,
   "padding": null,
   "added_tokens": [
-    {{"id": {}, "content": {}, "single_word": false, "lstrip": false, "rstrip": false, "normalized": false, "special": true}}
+    {{
+      "id": {}, "content": {}, "special": true,
+      "single_word": false, "lstrip": false, "rstrip": false, "normalized": false
+    }}
   ],
   "normalizer": null,
-  "pre_tokenizer": {{"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true}},
-  "post_processor": {{"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": false, "use_regex": true}},
-  "decoder": {{"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true}},
+  "pre_tokenizer": {{
+    "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true
+  }},
+  "post_processor": {{
+    "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": false, "use_regex": true
+  }},
+  "decoder": {{
+    "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true
+  }},
   "model": {{
     "type": "BPE",
     "dropout": null,

@@ -18,10 +18,11 @@ Arena::Arena(std::string name) : name_(std::move(name)) {}
 Arena::Arena(std::string name, Device device, int64_t capacity_bytes)
     : name_(std::move(name)), device_(device), capacity_(std::max(capacity_bytes, kAlignment)) {
   FORJA_CHECK(device.is_cpu(), "arena {}: only host memory can be had from this build", name_);
-  void* block =
-      ::mmap(nullptr, size_t(capacity_), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  void* block = ::mmap(nullptr, size_t(capacity_), PROT_READ | PROT_WRITE,
+                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (block == MAP_FAILED) {
-    fail("not enough memory for {}: {} wanted: {}", name_, format_bytes(double(capacity_)), std::strerror(errno));
+    fail("not enough memory for {}: {} wanted: {}", name_, format_bytes(double(capacity_)),
+         std::strerror(errno));
   }
   ::madvise(block, size_t(capacity_), MADV_HUGEPAGE);
   block_ = static_cast<uint8_t*>(block);
@@ -36,7 +37,8 @@ void* Arena::allocate(int64_t bytes) {
   used_ += (bytes + kAlignment - 1) / kAlignment * kAlignment;
   peak_ = std::max(peak_, used_);
   if (planning()) return nullptr;
-  FORJA_CHECK(used_ <= capacity_, "arena {} is full: {} bytes planned, {} asked for", name_, capacity_, used_);
+  FORJA_CHECK(used_ <= capacity_, "arena {} is full: {} bytes planned, {} asked for", name_,
+              capacity_, used_);
   return block_ + begin;
 }
 

@@ -25,7 +25,8 @@ std::vector<int> parse_cpu_list(const std::string& text) {
   for (const std::string& part : split(std::string(trim(text)), ',')) {
     if (part.empty()) continue;
     const size_t dash = part.find('-');
-    const int first = std::stoi(part), last = dash == part.npos ? first : std::stoi(part.substr(dash + 1));
+    const int first = std::stoi(part),
+              last = dash == part.npos ? first : std::stoi(part.substr(dash + 1));
     for (int cpu = first; cpu <= last; ++cpu) out.push_back(cpu);
   }
   return out;
@@ -56,16 +57,19 @@ std::vector<int> affinity_cpus() {
   return out;
 }
 
-// Keeps the first hardware thread of each core, in the order of the topology (neighbours share caches).
+// Keeps the first hardware thread of each core, in the order of the topology (neighbours share
+// caches).
 std::vector<int> one_per_core(const std::vector<int>& cpus) {
   hwloc_topology_t raw = nullptr;
   if (hwloc_topology_init(&raw) != 0) return cpus;
-  const std::unique_ptr<hwloc_topology, decltype(&hwloc_topology_destroy)> topology(raw, &hwloc_topology_destroy);
+  const std::unique_ptr<hwloc_topology, decltype(&hwloc_topology_destroy)> topology(
+      raw, &hwloc_topology_destroy);
   hwloc_topology_set_flags(raw, HWLOC_TOPOLOGY_FLAG_INCLUDE_DISALLOWED);
   hwloc_topology_set_all_types_filter(raw, HWLOC_TYPE_FILTER_KEEP_STRUCTURE);
   if (hwloc_topology_load(raw) != 0) return cpus;
   std::vector<int> out;
-  for (hwloc_obj_t core = nullptr; (core = hwloc_get_next_obj_by_type(raw, HWLOC_OBJ_CORE, core));) {
+  for (hwloc_obj_t core = nullptr;
+       (core = hwloc_get_next_obj_by_type(raw, HWLOC_OBJ_CORE, core));) {
     for (int cpu : cpus) {
       if (!hwloc_bitmap_isset(core->cpuset, unsigned(cpu))) continue;
       out.push_back(cpu);
@@ -77,8 +81,10 @@ std::vector<int> one_per_core(const std::vector<int>& cpus) {
 
 // Did the user choose a binding, rather than mpirun by default?
 bool user_bound() {
-  for (const char* name : {"OMPI_MCA_hwloc_base_binding_policy", "OMPI_MCA_rmaps_base_mapping_policy", "PRTE_MCA_hwloc_default_binding_policy",
-                           "SLURM_CPU_BIND_TYPE", "OMP_PLACES", "GOMP_CPU_AFFINITY", "OMP_PROC_BIND"}) {
+  for (const char* name :
+       {"OMPI_MCA_hwloc_base_binding_policy", "OMPI_MCA_rmaps_base_mapping_policy",
+        "PRTE_MCA_hwloc_default_binding_policy", "SLURM_CPU_BIND_TYPE", "OMP_PLACES",
+        "GOMP_CPU_AFFINITY", "OMP_PROC_BIND"}) {
     const char* value = std::getenv(name);
     if (value && *value && std::string(value) != "none") return true;
   }
@@ -118,7 +124,8 @@ void apply_cpu_plan(const CpuPlan& plan) {
   omp_set_num_threads(threads);
   omp_set_dynamic(0);
   if (!plan.bind) return;
-  // The process may use all its cores (the communication thread is not pinned); each compute thread one.
+  // The process may use all its cores (the communication thread is not pinned); each compute thread
+  // one.
   cpu_set_t all;
   CPU_ZERO(&all);
   for (int cpu : plan.cpus) CPU_SET(cpu, &all);
@@ -141,7 +148,9 @@ std::string cpu_model_name() {
   return "unknown CPU";
 }
 
-int64_t host_memory_bytes() { return int64_t(::sysconf(_SC_PHYS_PAGES)) * ::sysconf(_SC_PAGE_SIZE); }
+int64_t host_memory_bytes() {
+  return int64_t(::sysconf(_SC_PHYS_PAGES)) * ::sysconf(_SC_PAGE_SIZE);
+}
 
 int64_t peak_resident_bytes() {
   struct rusage usage {};

@@ -12,7 +12,8 @@
 namespace forja {
 namespace {
 
-Parameter* declare_table(ParameterStore& store, const ModelConfig& model, const std::string& name, int64_t rows) {
+Parameter* declare_table(ParameterStore& store, const ModelConfig& model, const std::string& name,
+                         int64_t rows) {
   ParameterSpec spec;
   spec.name = name + ".weight";
   spec.shape = {rows, model.hidden_size};
@@ -31,9 +32,11 @@ Decoder::Decoder(ParameterStore& store, const ModelConfig& model, int64_t max_po
       max_positions_(max_positions),
       embedding_(declare_table(store, model, "embedding", model.vocab_size)) {
   if (!model.has_rope()) {
-    FORJA_CHECK(max_positions <= model.max_position_embeddings, "{} positions wanted, the model has a table of {}",
-                max_positions, model.max_position_embeddings);
-    position_embedding_ = declare_table(store, model, "position_embedding", model.max_position_embeddings);
+    FORJA_CHECK(max_positions <= model.max_position_embeddings,
+                "{} positions wanted, the model has a table of {}", max_positions,
+                model.max_position_embeddings);
+    position_embedding_ =
+        declare_table(store, model, "position_embedding", model.max_position_embeddings);
   }
   for (int64_t i = 0; i < model.num_hidden_layers; ++i) {
     layers_.push_back(std::make_unique<DecoderLayer>(store, model, i));
@@ -54,7 +57,8 @@ void Decoder::add_tables(DecoderInput& input) const {
 }
 
 Tensor Decoder::embed(const Context& ctx, Arena& arena, const DecoderInput& input) const {
-  const Tensor x = allocate(arena, embedding_->weight.dtype, {input.tokens.size(0), model_.hidden_size});
+  const Tensor x =
+      allocate(arena, embedding_->weight.dtype, {input.tokens.size(0), model_.hidden_size});
   embedding_forward(ctx, input.tokens, embedding_->weight, input.rows.positions,
                     position_embedding_ ? position_embedding_->weight : Tensor{}, x);
   if (model_.dropout > 0.0 && input.rows.dropout_key != 0) {
@@ -64,22 +68,23 @@ Tensor Decoder::embed(const Context& ctx, Arena& arena, const DecoderInput& inpu
   return x;
 }
 
-void Decoder::forward(const Context& ctx, Arena& stash_arena, DecoderInput input, DecoderStash& stash,
-                      const Tensor& log_probabilities) const {
+void Decoder::forward(const Context& ctx, Arena& stash_arena, DecoderInput input,
+                      DecoderStash& stash, const Tensor& log_probabilities) const {
   add_tables(input);
   stash.layers.assign(layers_.size(), {});
   Tensor residual = embed(ctx, stash_arena, input);
   {
     ArenaScope scope(*ctx.workspace);
-    const Tensor branch = allocate(*ctx.workspace, residual.dtype, {residual.size(0), residual.size(1)});
+    const Tensor branch =
+        allocate(*ctx.workspace, residual.dtype, {residual.size(0), residual.size(1)});
     for (size_t i = 0; i < layers_.size(); ++i) {
       layers_[i]->forward(ctx, stash_arena, input.rows, residual, branch, i == 0, stash.layers[i]);
     }
     head_->normalize(ctx, stash_arena, residual, branch, stash.head);
   }
   stash.head.d_hidden = allocate(stash_arena, residual.dtype, {residual.size(0), residual.size(1)});
-  head_->forward_backward(ctx, stash.head.hidden, input.targets, input.coefficients, log_probabilities,
-                          stash.head.d_hidden);
+  head_->forward_backward(ctx, stash.head.hidden, input.targets, input.coefficients,
+                          log_probabilities, stash.head.d_hidden);
 }
 
 void Decoder::backward(const Context& ctx, DecoderInput input, DecoderStash& stash,
@@ -100,10 +105,11 @@ void Decoder::backward(const Context& ctx, DecoderInput input, DecoderStash& sta
     unit_ready(int(i) + 1);
   }
   if (model_.dropout > 0.0 && input.rows.dropout_key != 0) {
-    dropout(ctx, d_out, d_out, float(model_.dropout), mix_key(input.rows.dropout_key, kEmbeddingSite),
-            input.rows.first_row * d_out.size(1));
+    dropout(ctx, d_out, d_out, float(model_.dropout),
+            mix_key(input.rows.dropout_key, kEmbeddingSite), input.rows.first_row * d_out.size(1));
   }
-  if (embedding_->gradient.defined()) embedding_backward(ctx, d_out, input.tokens, embedding_->gradient);
+  if (embedding_->gradient.defined())
+    embedding_backward(ctx, d_out, input.tokens, embedding_->gradient);
   if (position_embedding_ && position_embedding_->gradient.defined()) {
     embedding_backward(ctx, d_out, input.rows.positions, position_embedding_->gradient);
   }
@@ -121,7 +127,8 @@ Tensor Decoder::run_inference(const Context& ctx, DecoderInput& input,
     ArenaScope scope(arena);
     LayerStash stash;
     Tensor next = residual;
-    layers_[i]->forward(ctx, arena, input.rows, next, branch, i == 0, stash, caches.empty() ? nullptr : &caches[i]);
+    layers_[i]->forward(ctx, arena, input.rows, next, branch, i == 0, stash,
+                        caches.empty() ? nullptr : &caches[i]);
     // The new residual lies in the layer's scratch: keep it in the buffer that outlives it.
     if (!ctx.planning()) std::memcpy(residual.data, next.data, size_t(residual.num_bytes()));
   }
@@ -130,17 +137,20 @@ Tensor Decoder::run_inference(const Context& ctx, DecoderInput& input,
   return stash.hidden;
 }
 
-void Decoder::evaluate(const Context& ctx, DecoderInput input, const Tensor& log_probabilities) const {
+void Decoder::evaluate(const Context& ctx, DecoderInput input,
+                       const Tensor& log_probabilities) const {
   ArenaScope scope(*ctx.workspace);
   const Tensor hidden = run_inference(ctx, input, {});
   head_->forward(ctx, hidden, input.targets, log_probabilities);
 }
 
-void Decoder::generate(const Context& ctx, DecoderInput input, const std::vector<KeyValueCache>& caches,
+void Decoder::generate(const Context& ctx, DecoderInput input,
+                       const std::vector<KeyValueCache>& caches,
                        const std::vector<int64_t>& logit_rows, const Tensor& logits) const {
   ArenaScope scope(*ctx.workspace);
   const Tensor hidden = run_inference(ctx, input, caches);
-  const Tensor picked = allocate(*ctx.workspace, hidden.dtype, {int64_t(logit_rows.size()), hidden.size(1)});
+  const Tensor picked =
+      allocate(*ctx.workspace, hidden.dtype, {int64_t(logit_rows.size()), hidden.size(1)});
   for (size_t i = 0; i < logit_rows.size() && !ctx.planning(); ++i) {
     const Tensor row = hidden.select(0, logit_rows[i]);
     std::memcpy(picked.select(0, int64_t(i)).data, row.data, size_t(row.num_bytes()));

@@ -13,15 +13,16 @@
 namespace forja {
 namespace {
 
-// Outputs of blocks start smaller the deeper the model, so that the residual stream does not grow with depth.
-// Source: Radford et al., "Language Models are Unsupervised Multitask Learners", 2019, section 2.3.
+// Outputs of blocks start smaller the deeper the model, so that the residual stream does not grow
+// with depth. Source: Radford et al., "Language Models are Unsupervised Multitask Learners", 2019,
+// section 2.3.
 float output_std(const ModelConfig& m) {
   return float(m.initializer_range / std::sqrt(2.0 * double(m.num_hidden_layers)));
 }
 
-Linear::Spec linear_spec(const ModelConfig& m, int64_t layer, const char* part, int64_t inputs, int64_t outputs,
-                         bool bias, float std) {
-  return {layer_name(layer) + "." + part, inputs, outputs, bias, std, int(layer) + 1,
+Linear::Spec linear_spec(const ModelConfig& m, int64_t layer, const char* part, int64_t inputs,
+                         int64_t outputs, bool bias, float std) {
+  return {layer_name(layer) + "." + part,      inputs, outputs, bias, std, int(layer) + 1,
           hf_segments(m, layer, part, outputs)};
 }
 
@@ -49,26 +50,28 @@ StashEntries LayerStash::entries() const {
 DecoderLayer::DecoderLayer(ParameterStore& store, const ModelConfig& model, int64_t index)
     : model_(model),
       index_(index),
-      attention_norm_(store, model, layer_name(index) + ".attention_norm", hf_layer_name(model, index, "attention_norm"),
-                      model.hidden_size, int(index) + 1),
+      attention_norm_(store, model, layer_name(index) + ".attention_norm",
+                      hf_layer_name(model, index, "attention_norm"), model.hidden_size,
+                      int(index) + 1),
       qkv_(store, linear_spec(model, index, "attention.qkv", model.hidden_size,
                               model.query_size() + 2 * model.key_value_size(), model.attention_bias,
                               float(model.initializer_range))),
-      output_(store, linear_spec(model, index, "attention.output", model.query_size(), model.hidden_size,
-                                 model.attention_output_bias, output_std(model))),
-      mlp_norm_(store, model, layer_name(index) + ".mlp_norm", hf_layer_name(model, index, "mlp_norm"),
-                model.hidden_size, int(index) + 1),
+      output_(store,
+              linear_spec(model, index, "attention.output", model.query_size(), model.hidden_size,
+                          model.attention_output_bias, output_std(model))),
+      mlp_norm_(store, model, layer_name(index) + ".mlp_norm",
+                hf_layer_name(model, index, "mlp_norm"), model.hidden_size, int(index) + 1),
       up_(store, linear_spec(model, index, "mlp.up", model.hidden_size,
                              (model.is_swiglu() ? 2 : 1) * model.intermediate_size, model.mlp_bias,
                              float(model.initializer_range))),
-      down_(store, linear_spec(model, index, "mlp.down", model.intermediate_size, model.hidden_size, model.mlp_bias,
-                               output_std(model))) {
+      down_(store, linear_spec(model, index, "mlp.down", model.intermediate_size, model.hidden_size,
+                               model.mlp_bias, output_std(model))) {
   if (!model.qk_norm) return;
   const std::string name = layer_name(index) + ".attention.";
-  q_norm_.emplace(store, model, name + "q_norm", hf_layer_name(model, index, "attention.q_norm"), model.head_dim,
-                  int(index) + 1);
-  k_norm_.emplace(store, model, name + "k_norm", hf_layer_name(model, index, "attention.k_norm"), model.head_dim,
-                  int(index) + 1);
+  q_norm_.emplace(store, model, name + "q_norm", hf_layer_name(model, index, "attention.q_norm"),
+                  model.head_dim, int(index) + 1);
+  k_norm_.emplace(store, model, name + "k_norm", hf_layer_name(model, index, "attention.k_norm"),
+                  model.head_dim, int(index) + 1);
 }
 
 DecoderLayer::Heads DecoderLayer::split_heads(const Tensor& qkv, const Tensor& qk) const {
@@ -88,8 +91,10 @@ AttentionOptions DecoderLayer::attention_options() const {
   return {true, model_.window_of_layer(index_), float(1.0 / std::sqrt(double(model_.head_dim)))};
 }
 
-void DecoderLayer::drop(const Context& ctx, const RowInfo& rows, const Tensor& x, const Tensor& y, int site) const {
-  dropout(ctx, x, y, float(model_.dropout), mix_key(mix_key(rows.dropout_key, uint64_t(index_) + 1), uint64_t(site)),
+void DecoderLayer::drop(const Context& ctx, const RowInfo& rows, const Tensor& x, const Tensor& y,
+                        int site) const {
+  dropout(ctx, x, y, float(model_.dropout),
+          mix_key(mix_key(rows.dropout_key, uint64_t(index_) + 1), uint64_t(site)),
           rows.first_row * x.size(1));
 }
 
@@ -104,14 +109,16 @@ void DecoderLayer::forward(const Context& ctx, Arena& arena, const RowInfo& rows
   if (branch_is_empty) {
     attention_norm_.forward(ctx, arena, residual, stash.attention_input, stash.attention_norm);
   } else {
-    attention_norm_.add_forward(ctx, arena, branch, residual, stash.attention_input, stash.attention_norm);
+    attention_norm_.add_forward(ctx, arena, branch, residual, stash.attention_input,
+                                stash.attention_norm);
   }
   attend(ctx, arena, rows, stash, cache);
   output_.forward(ctx, stash.attention_output, branch);
   if (drops) drop(ctx, rows, branch, branch, 0);
 
   stash.mlp_input = allocate(arena, dtype, {n, model_.hidden_size});
-  mlp_norm_.add_forward(ctx, arena, branch, stash.attention_norm.x, stash.mlp_input, stash.mlp_norm);
+  mlp_norm_.add_forward(ctx, arena, branch, stash.attention_norm.x, stash.mlp_input,
+                        stash.mlp_norm);
   const int64_t f = model_.intermediate_size;
   stash.up = allocate(arena, dtype, {n, model_.is_swiglu() ? 2 * f : f});
   stash.activation = allocate(arena, dtype, {n, f});
@@ -119,7 +126,8 @@ void DecoderLayer::forward(const Context& ctx, Arena& arena, const RowInfo& rows
   if (model_.is_swiglu()) {
     swiglu_forward(ctx, stash.up, stash.activation);
   } else {
-    gelu_forward(ctx, stash.up, stash.activation, model_.mlp == "gelu_erf" ? GeluKind::erf : GeluKind::tanh);
+    gelu_forward(ctx, stash.up, stash.activation,
+                 model_.mlp == "gelu_erf" ? GeluKind::erf : GeluKind::tanh);
   }
   down_.forward(ctx, stash.activation, branch);
   if (drops) drop(ctx, rows, branch, branch, 1);
@@ -155,12 +163,14 @@ void DecoderLayer::attend(const Context& ctx, Arena& arena, const RowInfo& rows,
   }
   stash.attention_output = allocate(arena, dtype, {n, h * d});
   stash.lse = allocate(arena, DType::f32, {h, n});
-  attention_forward(ctx, heads.q, cache ? cache->keys : heads.k, cache ? cache->values : heads.v, rows.sequences,
-                    stash.attention_output.view({n, h, d}), stash.lse, attention_options());
+  attention_forward(ctx, heads.q, cache ? cache->keys : heads.k, cache ? cache->values : heads.v,
+                    rows.sequences, stash.attention_output.view({n, h, d}), stash.lse,
+                    attention_options());
 }
 
-void DecoderLayer::backward_input(const Context& ctx, Arena& made, const RowInfo& rows, LayerStash& stash,
-                                  const Tensor& d_out, const Tensor& d_in) const {
+void DecoderLayer::backward_input(const Context& ctx, Arena& made, const RowInfo& rows,
+                                  LayerStash& stash, const Tensor& d_out,
+                                  const Tensor& d_in) const {
   const int64_t n = d_out.size(0), e = model_.hidden_size, f = model_.intermediate_size;
   const DType dtype = d_out.dtype;
   const bool drops = model_.dropout > 0.0 && rows.dropout_key != 0;
@@ -182,7 +192,8 @@ void DecoderLayer::backward_input(const Context& ctx, Arena& made, const RowInfo
       swiglu_backward(ctx, d_activation, stash.up, stash.d_up);
     } else {
       down_.backward_input(ctx, stash.d_mlp_output, stash.d_up);
-      gelu_backward(ctx, stash.d_up, stash.up, stash.d_up, model_.mlp == "gelu_erf" ? GeluKind::erf : GeluKind::tanh);
+      gelu_backward(ctx, stash.d_up, stash.up, stash.d_up,
+                    model_.mlp == "gelu_erf" ? GeluKind::erf : GeluKind::tanh);
     }
     up_.backward_input(ctx, stash.d_up, d_mid);
     mlp_norm_.backward(ctx, stash.mlp_norm, d_mid, d_out, d_mid);
@@ -208,8 +219,8 @@ void DecoderLayer::attend_backward(const Context& ctx, const RowInfo& rows, cons
   const int64_t n = d_attention.size(0), h = model_.num_attention_heads, d = model_.head_dim;
   const Heads heads = split_heads(stash.qkv, stash.qk), gradients = split_heads(stash.d_qkv, {});
   attention_backward(ctx, d_attention.view({n, h, d}), heads.q, heads.k, heads.v,
-                     stash.attention_output.view({n, h, d}), stash.lse, rows.sequences, gradients.q, gradients.k,
-                     gradients.v, attention_options());
+                     stash.attention_output.view({n, h, d}), stash.lse, rows.sequences, gradients.q,
+                     gradients.k, gradients.v, attention_options());
   if (rows.rope_cos.defined()) {
     rope(ctx, gradients.q, rows.positions, rows.rope_cos, rows.rope_sin, RopeDirection::backward);
     rope(ctx, gradients.k, rows.positions, rows.rope_cos, rows.rope_sin, RopeDirection::backward);

@@ -45,8 +45,8 @@ void Head::normalize(const Context& ctx, Arena& arena, const Tensor& residual, c
   }
 }
 
-void Head::chunk_statistics(const Context& ctx, const Tensor& logits, const Tensor& targets, const Tensor& lse,
-                            const Tensor& log_probabilities) const {
+void Head::chunk_statistics(const Context& ctx, const Tensor& logits, const Tensor& targets,
+                            const Tensor& lse, const Tensor& log_probabilities) const {
   ArenaScope scope(*ctx.workspace);
   const int64_t n = targets.size(0);
   const Tensor sum_exp = allocate(*ctx.workspace, DType::f32, {n});
@@ -70,13 +70,15 @@ void Head::forward(const Context& ctx, const Tensor& hidden, const Tensor& targe
   }
 }
 
-void Head::forward_backward(const Context& ctx, const Tensor& hidden, const Tensor& targets, const Tensor& coefficients,
-                            const Tensor& log_probabilities, const Tensor& d_hidden) const {
+void Head::forward_backward(const Context& ctx, const Tensor& hidden, const Tensor& targets,
+                            const Tensor& coefficients, const Tensor& log_probabilities,
+                            const Tensor& d_hidden) const {
   ArenaScope scope(*ctx.workspace);
   const int64_t rows = hidden.size(0), chunk = chunk_rows(rows), v = weight_->weight.size(0);
   const DType dtype = hidden.dtype;
   const Tensor buffer = allocate(*ctx.workspace, DType::f32, {chunk, v});
-  const Tensor gradient = dtype == DType::f32 ? buffer : allocate(*ctx.workspace, dtype, {chunk, v});
+  const Tensor gradient =
+      dtype == DType::f32 ? buffer : allocate(*ctx.workspace, dtype, {chunk, v});
   const Tensor lse = allocate(*ctx.workspace, DType::f32, {chunk});
   for (int64_t begin = 0; begin < rows; begin += chunk) {
     const int64_t end = std::min(rows, begin + chunk);
@@ -87,7 +89,8 @@ void Head::forward_backward(const Context& ctx, const Tensor& hidden, const Tens
     chunk_statistics(ctx, z, target, chunk_lse, log_probabilities.slice(0, begin, end));
     softmax_gradient(ctx, z, target, 0, chunk_lse, coefficients.slice(0, begin, end), dz);
     matmul(ctx, dz, weight_->weight, d_hidden.slice(0, begin, end));
-    if (weight_->gradient.defined()) matmul(ctx, dz.transposed(), h, weight_->gradient, MatmulOutput::accumulate);
+    if (weight_->gradient.defined())
+      matmul(ctx, dz.transposed(), h, weight_->gradient, MatmulOutput::accumulate);
   }
 }
 

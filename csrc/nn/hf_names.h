@@ -12,11 +12,14 @@ namespace forja {
 
 // "layers.3".
 std::string layer_name(int64_t layer);
-// Their module of our part of a layer ("attention_norm", "attention.q_norm", ...), without ".weight".
+// Their module of our part of a layer ("attention_norm", "attention.q_norm", ...), without
+// ".weight".
 std::string hf_layer_name(const ModelConfig& model, int64_t layer, const std::string& part);
-// Their module of our part outside the layers: "embedding", "position_embedding", "final_norm", "head".
+// Their module of our part outside the layers: "embedding", "position_embedding", "final_norm",
+// "head".
 std::string hf_model_name(const ModelConfig& model, const std::string& part);
 // The pieces of a linear layer: fused qkv has three, fused gate and up two; GPT-2 stores [in, out].
-std::vector<HfSegment> hf_segments(const ModelConfig& model, int64_t layer, const std::string& part, int64_t outputs);
+std::vector<HfSegment> hf_segments(const ModelConfig& model, int64_t layer, const std::string& part,
+                                   int64_t outputs);
 
 }  // namespace forja

@@ -23,12 +23,14 @@ Linear::Linear(ParameterStore& store, const Spec& spec) {
   bias.init = InitKind::zeros;
   bias.decay = false;
   bias.unit = spec.unit;
-  for (HfSegment segment : spec.segments) bias.segments.push_back({segment.name + ".bias", segment.rows, false});
+  for (HfSegment segment : spec.segments)
+    bias.segments.push_back({segment.name + ".bias", segment.rows, false});
   bias_ = store.declare(bias);
 }
 
 void Linear::forward(const Context& ctx, const Tensor& x, const Tensor& y) const {
-  matmul(ctx, x, weight_->weight.transposed(), y, MatmulOutput::overwrite, bias_ ? bias_->weight : Tensor{});
+  matmul(ctx, x, weight_->weight.transposed(), y, MatmulOutput::overwrite,
+         bias_ ? bias_->weight : Tensor{});
 }
 
 void Linear::backward_input(const Context& ctx, const Tensor& dy, const Tensor& dx) const {
@@ -36,7 +38,8 @@ void Linear::backward_input(const Context& ctx, const Tensor& dy, const Tensor& 
 }
 
 void Linear::backward_weight(const Context& ctx, const Tensor& dy, const Tensor& x) const {
-  if (weight_->gradient.defined()) matmul(ctx, dy.transposed(), x, weight_->gradient, MatmulOutput::accumulate);
+  if (weight_->gradient.defined())
+    matmul(ctx, dy.transposed(), x, weight_->gradient, MatmulOutput::accumulate);
   if (bias_ && bias_->gradient.defined()) bias_gradient(ctx, dy, bias_->gradient);
 }
 

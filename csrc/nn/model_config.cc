@@ -12,16 +12,21 @@ void RopeConfig::visit(ConfigVisitor& v) {
           one_of({"default", "linear", "llama3", "yarn"}));
   v.field("rope_theta", rope_theta, "Base of the rotary frequencies.", positive<double>());
   v.field("factor", factor, "How many times the context is extended.", positive<double>());
-  v.field("low_freq_factor", low_freq_factor, "llama3: longest wavelengths are scaled.", positive<double>());
-  v.field("high_freq_factor", high_freq_factor, "llama3: shortest wavelengths are kept.", positive<double>());
+  v.field("low_freq_factor", low_freq_factor, "llama3: longest wavelengths are scaled.",
+          positive<double>());
+  v.field("high_freq_factor", high_freq_factor, "llama3: shortest wavelengths are kept.",
+          positive<double>());
   v.field("beta_fast", beta_fast, "yarn: rotations from which dims are kept.", positive<double>());
-  v.field("beta_slow", beta_slow, "yarn: rotations to which dims are interpolated.", positive<double>());
-  v.field("attention_factor", attention_factor, "yarn: scale of cos and sin; 0 means 0.1 ln(factor) + 1.",
-          not_negative<double>());
+  v.field("beta_slow", beta_slow, "yarn: rotations to which dims are interpolated.",
+          positive<double>());
+  v.field("attention_factor", attention_factor,
+          "yarn: scale of cos and sin; 0 means 0.1 ln(factor) + 1.", not_negative<double>());
   v.field("original_max_position_embeddings", original_max_position_embeddings,
-          "Context length before scaling; 0 means max_position_embeddings.", not_negative<int64_t>());
+          "Context length before scaling; 0 means max_position_embeddings.",
+          not_negative<int64_t>());
   if (v.reading() && rope_type == "llama3" && high_freq_factor <= low_freq_factor) {
-    v.fault("high_freq_factor", fmt::format("{} must be above low_freq_factor {}", high_freq_factor, low_freq_factor));
+    v.fault("high_freq_factor",
+            fmt::format("{} must be above low_freq_factor {}", high_freq_factor, low_freq_factor));
   }
 }
 
@@ -37,7 +42,8 @@ bool ModelConfig::apply_model_type() {
   if (model_type == "qwen2") attention_bias = true;
   if (model_type == "qwen3") qk_norm = true;
   if (model_type == "mistral" || model_type == "qwen2" || model_type == "qwen3") norm_eps = 1e-6;
-  return model_type == "llama" || model_type == "mistral" || model_type == "qwen2" || model_type == "qwen3";
+  return model_type == "llama" || model_type == "mistral" || model_type == "qwen2" ||
+         model_type == "qwen3";
 }
 
 namespace {
@@ -49,43 +55,51 @@ void read_activation(ConfigVisitor& v, ModelConfig& m, const char* key) {
   v.field(key, name, "Activation, in Hugging Face's words.",
           one_of({"silu", "gelu", "gelu_new", "gelu_pytorch_tanh"}));
   const bool gelu = m.model_type == "gpt2";
-  if (gelu == (name == "silu")) v.fault(key, fmt::format("\"{}\" does not go with model_type {}", name, m.model_type));
+  if (gelu == (name == "silu"))
+    v.fault(key, fmt::format("\"{}\" does not go with model_type {}", name, m.model_type));
   if (gelu) m.mlp = name == "gelu" ? "gelu_erf" : "gelu_tanh";
 }
 
 void visit_rope(ConfigVisitor& v, ModelConfig& m) {
-  // Published files: "rope_theta" beside "rope_scaling" (older), or everything in "rope_parameters".
+  // Published files: "rope_theta" beside "rope_scaling" (older), or everything in
+  // "rope_parameters".
   if (!v.reading()) return v.section("rope", m.rope, "Rotary positions.");
-  if (v.has("rope_theta")) v.field("rope_theta", m.rope.rope_theta, "Base of the rotary frequencies.", positive<double>());
+  if (v.has("rope_theta"))
+    v.field("rope_theta", m.rope.rope_theta, "Base of the rotary frequencies.", positive<double>());
   for (const char* key : {"rope", "rope_scaling", "rope_parameters"}) {
     if (v.has(key)) v.section(key, m.rope, "Rotary positions.");
   }
-  if (!v.has("rope") && !v.has("rope_scaling") && !v.has("rope_parameters")) v.section("rope", m.rope, "");
+  if (!v.has("rope") && !v.has("rope_scaling") && !v.has("rope_parameters"))
+    v.section("rope", m.rope, "");
 }
 
 void check_model(ConfigVisitor& v, ModelConfig& m) {
   if (m.num_key_value_heads == 0) m.num_key_value_heads = m.num_attention_heads;
   if (m.head_dim == 0) {
     if (m.hidden_size % m.num_attention_heads != 0) {
-      v.fault("num_attention_heads",
-              fmt::format("hidden_size {} is not divisible by {} heads", m.hidden_size, m.num_attention_heads));
+      v.fault("num_attention_heads", fmt::format("hidden_size {} is not divisible by {} heads",
+                                                 m.hidden_size, m.num_attention_heads));
     }
     m.head_dim = m.hidden_size / m.num_attention_heads;
   }
   if (m.intermediate_size == 0) {
-    m.intermediate_size = m.is_swiglu() ? (m.hidden_size * 8 / 3 + 63) / 64 * 64 : 4 * m.hidden_size;
+    m.intermediate_size =
+        m.is_swiglu() ? (m.hidden_size * 8 / 3 + 63) / 64 * 64 : 4 * m.hidden_size;
   }
   if (m.num_attention_heads % m.num_key_value_heads != 0) {
-    v.fault("num_key_value_heads", fmt::format("{} heads are not divisible by {} key-value heads", m.num_attention_heads,
-                                               m.num_key_value_heads));
+    v.fault("num_key_value_heads", fmt::format("{} heads are not divisible by {} key-value heads",
+                                               m.num_attention_heads, m.num_key_value_heads));
   }
-  if (m.has_rope() && m.head_dim % 2 != 0) v.fault("head_dim", fmt::format("rotary positions need an even one, found {}", m.head_dim));
+  if (m.has_rope() && m.head_dim % 2 != 0)
+    v.fault("head_dim", fmt::format("rotary positions need an even one, found {}", m.head_dim));
   if (!m.layer_types.empty() && int64_t(m.layer_types.size()) != m.num_hidden_layers) {
-    v.fault("layer_types", fmt::format("{} entries for {} layers", m.layer_types.size(), m.num_hidden_layers));
+    v.fault("layer_types",
+            fmt::format("{} entries for {} layers", m.layer_types.size(), m.num_hidden_layers));
   }
   for (const std::string& type : m.layer_types) {
     if (type != "full_attention" && type != "sliding_attention") {
-      v.fault("layer_types", fmt::format("expected full_attention or sliding_attention, found \"{}\"", type));
+      v.fault("layer_types",
+              fmt::format("expected full_attention or sliding_attention, found \"{}\"", type));
     }
   }
 }
@@ -97,7 +111,9 @@ void ModelConfig::visit(ConfigVisitor& v) {
   const bool published = v.reading() && (v.has("architectures") || v.has("transformers_version"));
   if (published) v.ignore_unknown();
   if (v.reading() && !apply_model_type()) {
-    v.fault("model_type", fmt::format("expected one of gpt2, llama, mistral, qwen2, qwen3, found \"{}\"", model_type));
+    v.fault("model_type",
+            fmt::format("expected one of gpt2, llama, mistral, qwen2, qwen3, found \"{}\"",
+                        model_type));
   }
   // GPT-2's published names, and Hugging Face's two names of the norm's epsilon.
   auto name = [&](const char* ours, std::initializer_list<const char*> others) {
@@ -107,40 +123,50 @@ void ModelConfig::visit(ConfigVisitor& v) {
     return ours;
   };
   v.field("vocab_size", vocab_size, "Number of tokens.", positive<int64_t>());
-  v.field(name("hidden_size", {"n_embd"}), hidden_size, "Width of the residual stream.", positive<int64_t>());
-  v.field(name("num_hidden_layers", {"n_layer"}), num_hidden_layers, "Number of decoder layers.", positive<int64_t>());
-  v.field(name("num_attention_heads", {"n_head"}), num_attention_heads, "Query heads.", positive<int64_t>());
-  v.field("num_key_value_heads", num_key_value_heads, "Key-value heads; 0 means as many as query heads.",
-          not_negative<int64_t>());
-  v.field("head_dim", head_dim, "Size of a head; 0 means hidden_size / num_attention_heads.", not_negative<int64_t>());
-  v.field(name("intermediate_size", {"n_inner"}), intermediate_size,
-          "Width of the MLP; 0 means 4 hidden_size (gelu) or 8/3 hidden_size rounded up to 64 (swiglu).",
-          not_negative<int64_t>());
-  v.field(name("max_position_embeddings", {"n_positions"}), max_position_embeddings, "Longest sequence.",
+  v.field(name("hidden_size", {"n_embd"}), hidden_size, "Width of the residual stream.",
           positive<int64_t>());
+  v.field(name("num_hidden_layers", {"n_layer"}), num_hidden_layers, "Number of decoder layers.",
+          positive<int64_t>());
+  v.field(name("num_attention_heads", {"n_head"}), num_attention_heads, "Query heads.",
+          positive<int64_t>());
+  v.field("num_key_value_heads", num_key_value_heads,
+          "Key-value heads; 0 means as many as query heads.", not_negative<int64_t>());
+  v.field("head_dim", head_dim, "Size of a head; 0 means hidden_size / num_attention_heads.",
+          not_negative<int64_t>());
+  v.field(name("intermediate_size", {"n_inner"}), intermediate_size,
+          "Width of the MLP; 0 means 4 hidden_size (gelu) or 8/3 hidden_size rounded up to 64 "
+          "(swiglu).",
+          not_negative<int64_t>());
+  v.field(name("max_position_embeddings", {"n_positions"}), max_position_embeddings,
+          "Longest sequence.", positive<int64_t>());
   v.field("norm", norm, "Normalisation.", one_of({"rms_norm", "layer_norm"}));
-  v.field(name("norm_eps", {"rms_norm_eps", "layer_norm_epsilon"}), norm_eps, "Epsilon of the norms.",
-          positive<double>());
-  v.field("position", position, "Positions: rotary, or a learned table.", one_of({"rope", "learned"}));
+  v.field(name("norm_eps", {"rms_norm_eps", "layer_norm_epsilon"}), norm_eps,
+          "Epsilon of the norms.", positive<double>());
+  v.field("position", position, "Positions: rotary, or a learned table.",
+          one_of({"rope", "learned"}));
   visit_rope(v, *this);
   v.field("mlp", mlp, "MLP.", one_of({"swiglu", "gelu_tanh", "gelu_erf"}));
   read_activation(v, *this, "hidden_act");
   read_activation(v, *this, "activation_function");
   v.field("attention_bias", attention_bias, "Biases of the query, key and value projections.");
-  if (published && v.has("attention_bias") && model_type != "qwen2") attention_output_bias = attention_bias;
-  v.field("attention_output_bias", attention_output_bias, "Bias of the attention's output projection.");
+  if (published && v.has("attention_bias") && model_type != "qwen2")
+    attention_output_bias = attention_bias;
+  v.field("attention_output_bias", attention_output_bias,
+          "Bias of the attention's output projection.");
   v.field("mlp_bias", mlp_bias, "Biases of the MLP.");
   v.field("qk_norm", qk_norm, "RMS norm of each query and key head.");
   v.field("sliding_window", sliding_window, "Keys that a query sees, itself included; 0 means all.",
           not_negative<int64_t>());
-  v.field("layer_types", layer_types, "full_attention or sliding_attention for each layer; empty: all as sliding_window says.");
+  v.field("layer_types", layer_types,
+          "full_attention or sliding_attention for each layer; empty: all as sliding_window says.");
   if (published && v.has("use_sliding_window")) {
     bool used = true;
     v.field("use_sliding_window", used, "");
     if (!used) sliding_window = 0;
   }
   v.field("tie_word_embeddings", tie_word_embeddings, "The head reads the embedding table.");
-  v.field("initializer_range", initializer_range, "Standard deviation of initial weights.", positive<double>());
+  v.field("initializer_range", initializer_range, "Standard deviation of initial weights.",
+          positive<double>());
   v.field("dropout", dropout, "Dropout of the embedding and of each block's output.", fraction());
   if (v.reading()) check_model(v, *this);
 }

@@ -7,7 +7,8 @@
 namespace forja {
 namespace {
 
-ParameterSpec vector_spec(const std::string& name, const std::string& hf_name, int64_t size, InitKind init, int unit) {
+ParameterSpec vector_spec(const std::string& name, const std::string& hf_name, int64_t size,
+                          InitKind init, int unit) {
   ParameterSpec spec;
   spec.name = name;
   spec.shape = {size};
@@ -28,11 +29,14 @@ void Norm::Stash::list(StashEntries& out) const {
   out.push_back({"norm rstd", rstd, StashUse::input_gradient});
 }
 
-Norm::Norm(ParameterStore& store, const ModelConfig& model, const std::string& name, const std::string& hf_name,
-           int64_t size, int unit)
+Norm::Norm(ParameterStore& store, const ModelConfig& model, const std::string& name,
+           const std::string& hf_name, int64_t size, int unit)
     : layer_norm_(model.is_layer_norm()), eps_(float(model.norm_eps)) {
-  weight_ = store.declare(vector_spec(name + ".weight", hf_name + ".weight", size, InitKind::ones, unit));
-  if (layer_norm_) bias_ = store.declare(vector_spec(name + ".bias", hf_name + ".bias", size, InitKind::zeros, unit));
+  weight_ =
+      store.declare(vector_spec(name + ".weight", hf_name + ".weight", size, InitKind::ones, unit));
+  if (layer_norm_)
+    bias_ =
+        store.declare(vector_spec(name + ".bias", hf_name + ".bias", size, InitKind::zeros, unit));
 }
 
 void Norm::allocate_statistics(Arena& arena, int64_t rows, Stash& stash) const {
@@ -40,7 +44,8 @@ void Norm::allocate_statistics(Arena& arena, int64_t rows, Stash& stash) const {
   if (layer_norm_) stash.mean = allocate(arena, DType::f32, {rows});
 }
 
-void Norm::forward(const Context& ctx, Arena& arena, const Tensor& x, const Tensor& y, Stash& stash) const {
+void Norm::forward(const Context& ctx, Arena& arena, const Tensor& x, const Tensor& y,
+                   Stash& stash) const {
   allocate_statistics(arena, x.size(0), stash);
   stash.x = x;
   if (layer_norm_) {
@@ -50,28 +55,31 @@ void Norm::forward(const Context& ctx, Arena& arena, const Tensor& x, const Tens
   }
 }
 
-void Norm::add_forward(const Context& ctx, Arena& arena, const Tensor& x, const Tensor& residual, const Tensor& y,
-                       Stash& stash) const {
+void Norm::add_forward(const Context& ctx, Arena& arena, const Tensor& x, const Tensor& residual,
+                       const Tensor& y, Stash& stash) const {
   allocate_statistics(arena, x.size(0), stash);
   stash.x = allocate(arena, x.dtype, {x.size(0), x.size(1)});
   if (layer_norm_) {
-    add_layer_norm_forward(ctx, x, residual, weight_->weight, bias_->weight, stash.x, y, stash.mean, stash.rstd, eps_);
+    add_layer_norm_forward(ctx, x, residual, weight_->weight, bias_->weight, stash.x, y, stash.mean,
+                           stash.rstd, eps_);
   } else {
     add_rms_norm_forward(ctx, x, residual, weight_->weight, stash.x, y, stash.rstd, eps_);
   }
 }
 
-void Norm::backward(const Context& ctx, const Stash& stash, const Tensor& dy, const Tensor& residual_gradient,
-                    const Tensor& dx) const {
+void Norm::backward(const Context& ctx, const Stash& stash, const Tensor& dy,
+                    const Tensor& residual_gradient, const Tensor& dx) const {
   if (layer_norm_) {
-    layer_norm_backward(ctx, dy, stash.x, weight_->weight, stash.mean, stash.rstd, residual_gradient, dx,
-                        gradient_of(weight_), gradient_of(bias_));
+    layer_norm_backward(ctx, dy, stash.x, weight_->weight, stash.mean, stash.rstd,
+                        residual_gradient, dx, gradient_of(weight_), gradient_of(bias_));
   } else {
-    rms_norm_backward(ctx, dy, stash.x, weight_->weight, stash.rstd, residual_gradient, dx, gradient_of(weight_));
+    rms_norm_backward(ctx, dy, stash.x, weight_->weight, stash.rstd, residual_gradient, dx,
+                      gradient_of(weight_));
   }
 }
 
-void Norm::forward_heads(const Context& ctx, const Tensor& x, const Tensor& y, const Tensor& rstd) const {
+void Norm::forward_heads(const Context& ctx, const Tensor& x, const Tensor& y,
+                         const Tensor& rstd) const {
   rms_norm_forward(ctx, x, weight_->weight, y, rstd, eps_);
 }
 

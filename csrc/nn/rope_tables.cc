@@ -14,19 +14,24 @@ double llama3_scaled(const RopeConfig& rope, double inverse, double original_con
   const double wavelength = 2.0 * kPi / inverse;
   if (wavelength < original_context / rope.high_freq_factor) return inverse;
   if (wavelength > original_context / rope.low_freq_factor) return inverse / rope.factor;
-  const double smooth =
-      (original_context / wavelength - rope.low_freq_factor) / (rope.high_freq_factor - rope.low_freq_factor);
+  const double smooth = (original_context / wavelength - rope.low_freq_factor) /
+                        (rope.high_freq_factor - rope.low_freq_factor);
   return (1.0 - smooth) * inverse / rope.factor + smooth * inverse;
 }
 
 // The (fractional) pair of dims that makes `rotations` turns over the original context.
-double yarn_dim(const RopeConfig& rope, double rotations, double head_dim, double original_context) {
-  return head_dim * std::log(original_context / (rotations * 2.0 * kPi)) / (2.0 * std::log(rope.rope_theta));
+double yarn_dim(const RopeConfig& rope, double rotations, double head_dim,
+                double original_context) {
+  return head_dim * std::log(original_context / (rotations * 2.0 * kPi)) /
+         (2.0 * std::log(rope.rope_theta));
 }
 
-double yarn_scaled(const RopeConfig& rope, double inverse, double pair, double head_dim, double original_context) {
-  const double low = std::max(std::floor(yarn_dim(rope, rope.beta_fast, head_dim, original_context)), 0.0);
-  double high = std::min(std::ceil(yarn_dim(rope, rope.beta_slow, head_dim, original_context)), head_dim - 1.0);
+double yarn_scaled(const RopeConfig& rope, double inverse, double pair, double head_dim,
+                   double original_context) {
+  const double low =
+      std::max(std::floor(yarn_dim(rope, rope.beta_fast, head_dim, original_context)), 0.0);
+  double high = std::min(std::ceil(yarn_dim(rope, rope.beta_slow, head_dim, original_context)),
+                         head_dim - 1.0);
   if (low == high) high += 0.001;
   const double ramp = std::clamp((pair - low) / (high - low), 0.0, 1.0);
   return inverse / rope.factor * ramp + inverse * (1.0 - ramp);
@@ -37,14 +42,16 @@ double yarn_scaled(const RopeConfig& rope, double inverse, double pair, double h
 RopeFrequencies rope_frequencies(const ModelConfig& model) {
   const RopeConfig& rope = model.rope;
   const double head_dim = double(model.head_dim);
-  const double original = double(rope.original_max_position_embeddings ? rope.original_max_position_embeddings
-                                                                       : model.max_position_embeddings);
+  const double original =
+      double(rope.original_max_position_embeddings ? rope.original_max_position_embeddings
+                                                   : model.max_position_embeddings);
   RopeFrequencies out{std::vector<double>(size_t(model.head_dim / 2)), 1.0};
   for (size_t i = 0; i < out.inverse.size(); ++i) {
     double inverse = std::pow(rope.rope_theta, -2.0 * double(i) / head_dim);
     if (rope.rope_type == "linear") inverse /= rope.factor;
     if (rope.rope_type == "llama3") inverse = llama3_scaled(rope, inverse, original);
-    if (rope.rope_type == "yarn") inverse = yarn_scaled(rope, inverse, double(i), head_dim, original);
+    if (rope.rope_type == "yarn")
+      inverse = yarn_scaled(rope, inverse, double(i), head_dim, original);
     out.inverse[i] = inverse;
   }
   if (rope.rope_type == "yarn") {

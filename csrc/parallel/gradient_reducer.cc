@@ -10,7 +10,8 @@ GradientReducer::GradientReducer(ParameterStore& store, Communicator& group, int
   for (int unit = num_units_ - 1; unit >= 0; --unit) {
     end += store.unit_gradients(unit).num_elements();
     if ((end - begin) * 4 < bucket_bytes && unit > 0) continue;
-    if (end > begin) buckets_.push_back({first_unit, unit, store.all_gradients().slice(0, begin, end)});
+    if (end > begin)
+      buckets_.push_back({first_unit, unit, store.all_gradients().slice(0, begin, end)});
     begin = end;
     first_unit = unit - 1;
   }

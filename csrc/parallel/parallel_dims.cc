@@ -10,14 +10,17 @@ std::string ParallelDims::to_string() const {
 }
 
 void ParallelDims::check(int num_ranks) const {
-  if (world_size() != num_ranks) fail_input("the layout does not fit the launch: {}, started with {}", to_string(), num_ranks);
+  if (world_size() != num_ranks)
+    fail_input("the layout does not fit the launch: {}, started with {}", to_string(), num_ranks);
 }
 
 ParallelDims::Coordinates ParallelDims::coordinates(int rank) const {
   return {rank / (dp * cp * tp), rank / (cp * tp) % dp, rank / tp % cp, rank % tp};
 }
 
-int ParallelDims::rank(const Coordinates& c) const { return ((c.pp * dp + c.dp) * cp + c.cp) * tp + c.tp; }
+int ParallelDims::rank(const Coordinates& c) const {
+  return ((c.pp * dp + c.dp) * cp + c.cp) * tp + c.tp;
+}
 
 Mesh make_mesh(Communicator& world, const ParallelDims& dims) {
   dims.check(world.size());

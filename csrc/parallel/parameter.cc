@@ -12,7 +12,8 @@ namespace {
 
 Tensor shaped(void* data, DType dtype, const std::vector<int64_t>& shape) {
   FORJA_CHECK(shape.size() == 1 || shape.size() == 2, "a parameter of rank {}", shape.size());
-  return shape.size() == 1 ? make_tensor(data, dtype, {shape[0]}) : make_tensor(data, dtype, {shape[0], shape[1]});
+  return shape.size() == 1 ? make_tensor(data, dtype, {shape[0]})
+                           : make_tensor(data, dtype, {shape[0], shape[1]});
 }
 
 Tensor allocate_like(Arena& arena, DType dtype, const std::vector<int64_t>& shape) {
@@ -59,7 +60,8 @@ void ParameterStore::allocate_all(Arena& weights, Arena& gradients, Arena& optim
     const auto& shape = p->spec.shape;
     p->weight = allocate_like(weights, compute_dtype_, shape);
     if (use_ == StoreUse::inference) continue;
-    p->master = compute_dtype_ == DType::f32 ? p->weight : allocate_like(optimizer, DType::f32, shape);
+    p->master =
+        compute_dtype_ == DType::f32 ? p->weight : allocate_like(optimizer, DType::f32, shape);
     if (!p->spec.trainable) continue;
     p->first_moment = allocate_like(optimizer, DType::f32, shape);
     p->second_moment = allocate_like(optimizer, DType::f32, shape);
@@ -72,7 +74,8 @@ void ParameterStore::allocate_all(Arena& weights, Arena& gradients, Arena& optim
   for (int unit = num_units() - 1; unit >= 0; --unit) {
     unit_ranges_[size_t(unit)].first = total;
     for (auto& p : parameters_)
-      if (p->spec.unit == unit && p->spec.trainable) total += (p->spec.num_elements() + pad - 1) / pad * pad;
+      if (p->spec.unit == unit && p->spec.trainable)
+        total += (p->spec.num_elements() + pad - 1) / pad * pad;
     unit_ranges_[size_t(unit)].second = total;
   }
   all_gradients_ = allocate(gradients, DType::f32, {total});
@@ -98,8 +101,12 @@ void ParameterStore::initialize(const Context& ctx, uint64_t seed) {
   for (auto& p : parameters_) {
     const Tensor flat = p->master.view({p->master.num_elements()});
     switch (p->spec.init) {
-      case InitKind::zeros: fill_zero(ctx, flat); break;
-      case InitKind::ones: fill_value(ctx, flat, 1.0f); break;
+      case InitKind::zeros:
+        fill_zero(ctx, flat);
+        break;
+      case InitKind::ones:
+        fill_value(ctx, flat, 1.0f);
+        break;
       case InitKind::normal:
         fill_normal(ctx, flat, mix_key(seed, hash_text(p->spec.name)), 0, 0.0f, p->spec.init_std);
         break;

@@ -187,15 +187,16 @@ XRange step_range(const RunData& run) {
   return {low, high};
 }
 
-double mean_of(const RunData& run, float StepRecord::*field) {
-  double sum = 0;
-  int64_t count = 0;
+double mean_of(const RunData& run, float StepRecord::*field, Weight weight) {
+  double sum = 0, weights = 0;
   for (const StepRecord& record : run.steps) {
     if (!std::isfinite(record.*field)) continue;
-    sum += record.*field;
-    ++count;
+    const bool timed = weight == Weight::time && record.step_time_s > 0;
+    const double w = timed ? record.step_time_s : 1.0;
+    sum += w * record.*field;
+    weights += w;
   }
-  return count ? sum / double(count) : NAN;
+  return weights > 0 ? sum / weights : NAN;
 }
 
 LastLoss last_loss(const RunData& run) {

@@ -112,6 +112,7 @@ std::vector<std::string> tick_labels(const std::vector<double>& ticks, bool each
 
 std::string format_value(double value) {
   if (std::isnan(value)) return "\xe2\x80\x93";
+  if (std::isinf(value)) return value > 0 ? "inf" : "-inf";
   const double size = std::abs(value);
   if (size == 0.0) return "0";
   if (size < 1e-3) return format_exponent(value, 3, false);

@@ -22,7 +22,7 @@ std::vector<double> log_ticks(double low, double high, int target);
 // logarithmic axes, the shortest label of each number by itself.
 std::vector<std::string> tick_labels(const std::vector<double>& ticks, bool each = false);
 
-// Four significant digits: "3.214", "12,345", "1.234M", "3.000e-4"; an en dash for NaN.
+// Four significant digits: "3.214", "12,345", "1.234M", "3.000e-4"; "inf", and an en dash for NaN.
 std::string format_value(double value);
 
 // "1,234,567".

@@ -13,6 +13,7 @@ std::string_view page_script() {
   function exponent(v) { return v.toExponential(3).replace('e+', 'e'); }
   function format(v) {
     if (v === null || Number.isNaN(v)) return '\u2013';
+    if (!Number.isFinite(v)) return v > 0 ? 'inf' : '-inf';
     const size = Math.abs(v);
     if (size === 0) return '0';
     if (size < 1e-3) return exponent(v);

@@ -18,6 +18,7 @@ namespace fs = std::filesystem;
 using nlohmann::json;
 
 constexpr int kShownWarnings = 10;
+constexpr int64_t kMaxStep = 1'000'000'000'000;  // doubles on the axes keep steps apart
 
 // The number at `key`; NaN where it is absent or null. Throws what is wrong otherwise.
 double optional_number(const json& object, const char* key) {
@@ -91,8 +92,9 @@ void add_line(RunData& run, std::string_view text) {
   if (line.is_discarded()) throw std::runtime_error("not a JSON object");
   if (!line.is_object()) throw std::runtime_error("not an object");
   const auto step = line.find("step");
-  if (step == line.end() || !step->is_number_integer() || step->get<int64_t>() < 0) {
-    throw std::runtime_error("no \"step\" that is a number, 0 or greater");
+  if (step == line.end() || !step->is_number_integer() || step->get<int64_t>() < 0 ||
+      step->get<int64_t>() > kMaxStep) {
+    throw std::runtime_error("no \"step\" that is a whole number from 0 to 10^12");
   }
   const auto eval = line.find("eval");
   if (eval != line.end()) {

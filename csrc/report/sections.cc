@@ -30,6 +30,11 @@ std::string tile(const char* name, const std::string& value, const std::string& 
       name, escape_html(value), escape_html(detail), extra_html);
 }
 
+// A count that came as a real number.
+std::string format_whole(double value) {
+  return std::abs(value) < 9e18 ? format_integer(int64_t(value)) : format_value(value);
+}
+
 // Any JSON value as a reader takes it: text without quotes, whole numbers with separators.
 std::string plain(const json& value) {
   if (value.is_string()) return value.get<std::string>();
@@ -77,13 +82,13 @@ std::string describe_model(const json& info) {
   std::vector<std::string> parts;
   const double parameters = number_field(*model, "parameters");
   if (std::isfinite(parameters)) {
-    parts.push_back(fmt::format("{} parameters ({})", format_count(parameters),
-                                format_integer(int64_t(parameters))));
+    parts.push_back(
+        fmt::format("{} parameters ({})", format_count(parameters), format_whole(parameters)));
   }
   const double layers = number_field(*model, "layers"),
                hidden = number_field(*model, "hidden_size");
-  if (std::isfinite(layers)) parts.push_back(fmt::format("{} layers", int64_t(layers)));
-  if (std::isfinite(hidden)) parts.push_back(fmt::format("hidden size {}", int64_t(hidden)));
+  if (std::isfinite(layers)) parts.push_back(format_whole(layers) + " layers");
+  if (std::isfinite(hidden)) parts.push_back("hidden size " + format_whole(hidden));
   return join(parts, ", ");
 }
 
@@ -138,7 +143,8 @@ std::string describe_last(const LastLoss& last) {
 std::string loss_row(const std::string& name, const std::string& when, double loss,
                      double perplexity) {
   return fmt::format(
-      "<tr><th scope=\"row\">{}</th><td>{}</td><td>{}</td><td>{}</td><td>{}</td></tr>\n",
+      "<tr><th scope=\"row\">{}</th><td "
+      "class=\"when\">{}</td><td>{}</td><td>{}</td><td>{}</td></tr>\n",
       escape_html(name), escape_html(when), format_value(loss), format_value(loss / std::log(2.0)),
       format_value(perplexity));
 }
@@ -166,18 +172,18 @@ std::string tiles_section(const RunData& run) {
   std::string html = "<section class=\"tiles\">\n" + step_tile(run);
   const double tokens = last_tokens(run);
   if (std::isfinite(tokens)) {
-    html += tile("Tokens", format_count(tokens), format_integer(int64_t(tokens)));
+    html += tile("Tokens", format_count(tokens), format_whole(tokens));
   }
   const LastLoss last = last_loss(run);
   if (last.num_steps > 0) {
     html += tile("Training loss", format_value(last.loss), describe_last(last));
   }
   html += validation_tile(run);
-  const double speed = mean_of(run, &StepRecord::tokens_per_s),
-               mfu = mean_of(run, &StepRecord::mfu);
+  const double speed = mean_of(run, &StepRecord::tokens_per_s, Weight::time),
+               mfu = mean_of(run, &StepRecord::mfu, Weight::time);
   if (std::isfinite(speed)) html += tile("Throughput", format_value(speed), "tokens/s, mean");
   if (std::isfinite(mfu)) html += tile("MFU", fmt::format("{:.1f} %", 100 * mfu), "mean");
-  const double step_s = mean_of(run, &StepRecord::step_time_s);
+  const double step_s = mean_of(run, &StepRecord::step_time_s, Weight::steps);
   if (std::isfinite(step_s)) {
     double total_s = 0;
     for (const StepRecord& record : run.steps) {

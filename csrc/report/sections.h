@@ -29,8 +29,10 @@ std::string time_table(
 std::string environment_section(const RunData& run, bool wide);
 std::string config_section(const RunData& run);
 
-// A statistic of a field over the steps that say it; NaN where none does.
-double mean_of(const RunData& run, float StepRecord::*field);
+// The mean of a field over the steps that say it; NaN where none does. Rates are weighted by the
+// time of their step, so that the mean is the whole over the whole time.
+enum class Weight { steps, time };
+double mean_of(const RunData& run, float StepRecord::*field, Weight weight);
 // The training loss at the end, smoothed as in the chart: the mean of the last `num_steps`; NaN and
 // 0 without any.
 struct LastLoss {

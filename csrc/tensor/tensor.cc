@@ -25,7 +25,8 @@ bool Tensor::has_shape(std::initializer_list<int64_t> shape) const {
 }
 
 Tensor make_tensor(void* data, DType dtype, std::initializer_list<int64_t> shape, Device device) {
-  FORJA_CHECK(shape.size() <= Tensor::kMaxRank, "rank {} is above {}", shape.size(), Tensor::kMaxRank);
+  FORJA_CHECK(shape.size() <= Tensor::kMaxRank, "rank {} is above {}", shape.size(),
+              Tensor::kMaxRank);
   Tensor t;
   t.data = data;
   t.dtype = dtype;
@@ -56,8 +57,8 @@ Tensor Tensor::view(std::initializer_list<int64_t> shape) const {
 
 Tensor Tensor::slice(int dim, int64_t begin, int64_t end) const {
   if (dim < 0) dim += rank;
-  FORJA_CHECK(dim >= 0 && dim < rank && 0 <= begin && begin <= end && end <= sizes[dim], "slice [{}, {}) of dim {} of {}",
-              begin, end, dim, to_string());
+  FORJA_CHECK(dim >= 0 && dim < rank && 0 <= begin && begin <= end && end <= sizes[dim],
+              "slice [{}, {}) of dim {} of {}", begin, end, dim, to_string());
   Tensor t = *this;
   t.sizes[dim] = end - begin;
   if (data) t.data = static_cast<uint8_t*>(data) + begin * strides[dim] * dtype_bytes(dtype);

@@ -16,7 +16,9 @@ class Timer {
   explicit Timer(double& total) : total_(total), begin_(std::chrono::steady_clock::now()) {}
   Timer(const Timer&) = delete;
   Timer& operator=(const Timer&) = delete;
-  ~Timer() { total_ += std::chrono::duration<double>(std::chrono::steady_clock::now() - begin_).count(); }
+  ~Timer() {
+    total_ += std::chrono::duration<double>(std::chrono::steady_clock::now() - begin_).count();
+  }
 
  private:
   double& total_;
@@ -50,8 +52,8 @@ TrainEngine::TrainEngine(const EngineConfig& config, Mesh& mesh, const MemoryPla
   reducer_ = std::make_unique<GradientReducer>(store_, *mesh.gradient, config.bucket_bytes);
   const int64_t rows = config.micro_batch_size * config.sequence_length;
   for (int64_t m = 0; m < config.num_microbatches; ++m) {
-    batch_.push_back(
-        allocate_micro_batch(inputs_, config.micro_batch_size, config.sequence_length, config.document_mask));
+    batch_.push_back(allocate_micro_batch(inputs_, config.micro_batch_size, config.sequence_length,
+                                          config.document_mask));
     sequences_.push_back(batch_.back().sequences);
     coefficients_.push_back(allocate(inputs_, DType::f32, {rows}));
     log_probabilities_.push_back(allocate(inputs_, DType::f32, {rows}));
@@ -91,7 +93,8 @@ DecoderInput TrainEngine::input_of(int64_t step, int64_t m, int64_t first_row) c
 
 void TrainEngine::forward(int64_t step, int64_t m, int64_t first_row) {
   activations_.release(0);
-  decoder_.forward(context_, activations_, input_of(step, m, first_row), stash_, log_probabilities_[size_t(m)]);
+  decoder_.forward(context_, activations_, input_of(step, m, first_row), stash_,
+                   log_probabilities_[size_t(m)]);
 }
 
 void TrainEngine::backward(int64_t step, int64_t m, int64_t first_row, bool reduces) {
@@ -101,14 +104,17 @@ void TrainEngine::backward(int64_t step, int64_t m, int64_t first_row, bool redu
 }
 
 int64_t TrainEngine::load_batch(int64_t num_microbatches, const Fill& fill) {
-  FORJA_CHECK(num_microbatches <= int64_t(batch_.size()), "{} micro-batches, room for {}", num_microbatches, batch_.size());
+  FORJA_CHECK(num_microbatches <= int64_t(batch_.size()), "{} micro-batches, room for {}",
+              num_microbatches, batch_.size());
   int64_t num_targets = 0;
   for (int64_t m = 0; m < num_microbatches; ++m) {
     const MicroBatch& b = batch_[size_t(m)];
     sequences_[size_t(m)] = fill(m, b);
     for (int64_t i = 0; i < b.targets.size(0); ++i) num_targets += b.targets.ptr<int32_t>()[i] >= 0;
   }
-  mesh_->gradient->all_reduce(make_tensor(&num_targets, DType::i64, {1}), ReduceOp::sum, {"number of targets"}).wait();
+  mesh_->gradient
+      ->all_reduce(make_tensor(&num_targets, DType::i64, {1}), ReduceOp::sum, {"number of targets"})
+      .wait();
   return num_targets;
 }
 
@@ -117,7 +123,8 @@ void TrainEngine::fill_coefficients(int64_t num_microbatches, int64_t num_target
   for (int64_t m = 0; m < num_microbatches; ++m) {
     const int32_t* target = batch_[size_t(m)].targets.ptr<int32_t>();
     float* coefficient = coefficients_[size_t(m)].ptr<float>();
-    for (int64_t i = 0; i < coefficients_[size_t(m)].size(0); ++i) coefficient[i] = target[i] >= 0 ? weight : 0.0f;
+    for (int64_t i = 0; i < coefficients_[size_t(m)].size(0); ++i)
+      coefficient[i] = target[i] >= 0 ? weight : 0.0f;
   }
 }
 
@@ -142,9 +149,10 @@ StepResult TrainEngine::step(int64_t step, double lr, int64_t num_microbatches, 
       Timer timer(result.times.forward);
       forward(step, m, first_row(m));
       const MicroBatch& b = batch_[size_t(m)];
-      for (int64_t i = 0; i < b.tokens.size(0); ++i) loss -= log_probabilities_[size_t(m)].ptr<float>()[i];
-      const FlopsCount flops =
-          training_flops(config_.model, b.tokens.size(0), sequences_[size_t(m)], config_.sequence_length);
+      for (int64_t i = 0; i < b.tokens.size(0); ++i)
+        loss -= log_probabilities_[size_t(m)].ptr<float>()[i];
+      const FlopsCount flops = training_flops(config_.model, b.tokens.size(0),
+                                              sequences_[size_t(m)], config_.sequence_length);
       result.flops.attended += flops.attended;
       result.flops.full_attention += flops.full_attention;
     } else if (action.kind == ActionKind::backward) {
@@ -162,7 +170,8 @@ StepResult TrainEngine::step(int64_t step, double lr, int64_t num_microbatches, 
     result.skipped = !std::isfinite(result.gradient_norm);
   }
   Timer timer(result.times.communication);
-  mesh_->gradient->all_reduce(make_tensor(&loss, DType::f64, {1}), ReduceOp::sum, {"loss", step}).wait();
+  mesh_->gradient->all_reduce(make_tensor(&loss, DType::f64, {1}), ReduceOp::sum, {"loss", step})
+      .wait();
   result.loss = loss / double(std::max<int64_t>(result.num_targets, 1));
   return result;
 }
@@ -178,7 +187,8 @@ TrainEngine::Evaluation TrainEngine::evaluate(int64_t num_microbatches, const Fi
       sums[1] += b.targets.ptr<int32_t>()[i] >= 0;
     }
   }
-  mesh_->gradient->all_reduce(make_tensor(sums, DType::f64, {2}), ReduceOp::sum, {"evaluation"}).wait();
+  mesh_->gradient->all_reduce(make_tensor(sums, DType::f64, {2}), ReduceOp::sum, {"evaluation"})
+      .wait();
   return {sums[0], int64_t(sums[1])};
 }
 
@@ -186,7 +196,8 @@ std::string TrainEngine::first_non_finite_gradient() const {
   for (const auto& p : store_.all()) {
     if (!p->gradient.defined()) continue;
     const int64_t at = find_non_finite(context_, p->gradient);
-    if (at >= 0) return fmt::format("{}, element {} of {}", p->spec.name, at, p->gradient.num_elements());
+    if (at >= 0)
+      return fmt::format("{}, element {} of {}", p->spec.name, at, p->gradient.num_elements());
   }
   return "";
 }

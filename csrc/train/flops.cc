@@ -24,7 +24,8 @@ int64_t matmul_parameters(const ModelConfig& m) {
   return m.num_hidden_layers * (attention + mlp) + m.vocab_size * m.hidden_size;
 }
 
-FlopsCount training_flops(const ModelConfig& m, int64_t tokens, const Tensor& sequences, int64_t sequence_length) {
+FlopsCount training_flops(const ModelConfig& m, int64_t tokens, const Tensor& sequences,
+                          int64_t sequence_length) {
   const double matmul = 6.0 * double(matmul_parameters(m)) * double(tokens);
   FlopsCount flops{matmul, matmul};
   // Two products forward and four backward, 2 D multiply-adds a pair and head each.
@@ -44,7 +45,8 @@ double measure_matmul_flops(const Context& ctx, DType dtype) {
   using Clock = std::chrono::steady_clock;
   constexpr int64_t kSize = 1024;
   Arena arena("matmul rate", ctx.device, 3 * kSize * kSize * 4 + (int64_t(64) << 20));
-  const Tensor a = allocate(arena, dtype, {kSize, kSize}), b = allocate(arena, dtype, {kSize, kSize});
+  const Tensor a = allocate(arena, dtype, {kSize, kSize}),
+               b = allocate(arena, dtype, {kSize, kSize});
   const Tensor c = allocate(arena, dtype, {kSize, kSize});
   fill_value(ctx, a, 0.5f);
   fill_value(ctx, b, 0.25f);

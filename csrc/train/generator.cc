@@ -9,7 +9,8 @@
 
 namespace forja {
 
-int32_t sample_token(const Tensor& logits, const SamplingOptions& options, uint64_t stream, int64_t position) {
+int32_t sample_token(const Tensor& logits, const SamplingOptions& options, uint64_t stream,
+                     int64_t position) {
   const float* z = logits.ptr<float>();
   const int64_t v = logits.num_elements();
   if (options.temperature <= 0.0) return int32_t(std::max_element(z, z + v) - z);
@@ -41,9 +42,12 @@ int32_t sample_token(const Tensor& logits, const SamplingOptions& options, uint6
   return order[kept - 1];
 }
 
-Generator::Generator(const ModelConfig& model, DType dtype, int64_t num_sequences, int64_t max_tokens,
+Generator::Generator(const ModelConfig& model, DType dtype, int64_t num_sequences,
+                     int64_t max_tokens,
                      const std::function<void(const Context&, ParameterStore&)>& load)
-    : max_tokens_(max_tokens), store_(dtype, StoreUse::inference), decoder_(store_, model, max_tokens) {
+    : max_tokens_(max_tokens),
+      store_(dtype, StoreUse::inference),
+      decoder_(store_, model, max_tokens) {
   Arena plan("plan"), unused("unused");
   store_.allocate_all(plan, unused, unused);
   decoder_.allocate_constants(plan);
@@ -80,7 +84,8 @@ Tensor Generator::append(const std::vector<Append>& entries) {
   }
   workspace_->release(0);
   const Tensor logits = run(Context{{}, workspace_.get()}, entries, num_rows);
-  for (const Append& entry : entries) lengths_[size_t(entry.sequence)] += int64_t(entry.tokens.size());
+  for (const Append& entry : entries)
+    lengths_[size_t(entry.sequence)] += int64_t(entry.tokens.size());
   return logits;
 }
 
@@ -111,12 +116,14 @@ Tensor Generator::run(const Context& ctx, const std::vector<Append>& entries, in
     last_rows.push_back(row - 1);
   }
   std::vector<KeyValueCache> caches;
-  for (size_t i = 0; i < keys_.size(); ++i) caches.push_back({keys_[i], values_[i], cache_rows.data()});
+  for (size_t i = 0; i < keys_.size(); ++i)
+    caches.push_back({keys_[i], values_[i], cache_rows.data()});
   decoder_.generate(ctx, input, caches, last_rows, logits);
   return logits;
 }
 
-void generate(Generator& generator, const std::vector<std::vector<int32_t>>& prompts, const GenerateOptions& options,
+void generate(Generator& generator, const std::vector<std::vector<int32_t>>& prompts,
+              const GenerateOptions& options,
               const std::function<void(int64_t, int32_t)>& on_token) {
   std::vector<Generator::Append> next;
   for (size_t i = 0; i < prompts.size(); ++i) next.push_back({int64_t(i), prompts[i]});
@@ -125,9 +132,10 @@ void generate(Generator& generator, const std::vector<std::vector<int32_t>>& pro
     std::vector<Generator::Append> alive;
     for (size_t e = 0; e < next.size(); ++e) {
       const int64_t sequence = next[e].sequence;
-      const int32_t token =
-          sample_token(logits.select(0, int64_t(e)), options.sampling, uint64_t(sequence), generator.length(sequence));
-      if (std::find(options.stop.begin(), options.stop.end(), token) != options.stop.end()) continue;
+      const int32_t token = sample_token(logits.select(0, int64_t(e)), options.sampling,
+                                         uint64_t(sequence), generator.length(sequence));
+      if (std::find(options.stop.begin(), options.stop.end(), token) != options.stop.end())
+        continue;
       on_token(sequence, token);
       if (generator.length(sequence) < generator.max_tokens()) alive.push_back({sequence, {token}});
     }

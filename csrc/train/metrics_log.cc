@@ -33,7 +33,8 @@ std::string lines_up_to(const std::string& text, int64_t last_step) {
 }  // namespace
 
 MetricsLog::MetricsLog(const std::string& path, int64_t last_step) : path_(path) {
-  if (std::filesystem::exists(path)) write_file(path, last_step > 0 ? lines_up_to(read_file(path), last_step) : "");
+  if (std::filesystem::exists(path))
+    write_file(path, last_step > 0 ? lines_up_to(read_file(path), last_step) : "");
   file_.open(path, std::ios::app);
   if (!file_) fail("cannot write {}", path);
 }
@@ -52,20 +53,18 @@ void MetricsLog::add(const StepMetrics& m) {
                {"skipped", m.skipped}};
   const StepTimes& t = m.times;
   const double known = t.data + t.forward + t.backward + t.communication + t.optimizer;
-  line["time"] = {{"data", t.data},
-                  {"forward", t.forward},
-                  {"backward", t.backward},
-                  {"communication", t.communication},
-                  {"optimizer", t.optimizer},
-                  {"other", std::max(0.0, m.step_time_s - known)}};
+  line["time"] = {{"data", t.data},           {"forward", t.forward},
+                  {"backward", t.backward},   {"communication", t.communication},
+                  {"optimizer", t.optimizer}, {"other", std::max(0.0, m.step_time_s - known)}};
   file_ << line.dump() << '\n';
 }
 
 void MetricsLog::add(int64_t step, const std::map<std::string, EvaluationMetrics>& evaluations) {
   Json line = {{"step", step}, {"eval", Json::object()}};
   for (const auto& [name, e] : evaluations) {
-    line["eval"][name] = {
-        {"loss", number(e.loss)}, {"perplexity", number(std::exp(e.loss))}, {"tokens", e.num_targets}};
+    line["eval"][name] = {{"loss", number(e.loss)},
+                          {"perplexity", number(std::exp(e.loss))},
+                          {"tokens", e.num_targets}};
   }
   file_ << line.dump() << '\n';
 }

@@ -18,8 +18,9 @@ void Optimizer::step(const Context& ctx, double lr) {
   if (!ctx.planning()) *state_.sum_of_squares.ptr<double>() = 0.0;
   add_sum_of_squares(ctx, store_.all_gradients(), state_.sum_of_squares);
   begin_adamw_step(ctx, state_);
-  AdamWOptions options{float(lr),          float(config_.betas[0]), float(config_.betas[1]),
-                       float(config_.eps), 0.0f,                    float(config_.clip_norm)};
+  AdamWOptions options{
+      float(lr), float(config_.betas[0]), float(config_.betas[1]), float(config_.eps),
+      0.0f,      float(config_.clip_norm)};
   for (const auto& p : store_.all()) {
     if (!p->spec.trainable) continue;
     options.weight_decay = p->spec.decay ? float(config_.weight_decay) : 0.0f;

@@ -8,7 +8,9 @@
 namespace forja {
 
 void InitConfig::visit(ConfigVisitor& v) {
-  v.path("from", from, "Start from these weights: a Hugging Face directory or a checkpoint. Empty: random weights.");
+  v.path(
+      "from", from,
+      "Start from these weights: a Hugging Face directory or a checkpoint. Empty: random weights.");
 }
 
 void BatchRampConfig::visit(ConfigVisitor& v) {
@@ -18,18 +20,24 @@ void BatchRampConfig::visit(ConfigVisitor& v) {
 }
 
 void TrainConfig::visit(ConfigVisitor& v) {
-  v.field("steps", steps, "Length of the run in optimizer steps (or give tokens).", not_negative<int64_t>());
-  v.field("tokens", tokens, "Length of the run in tokens (or give steps).", not_negative<int64_t>());
-  v.field("global_batch_size", global_batch_size, "Sequences a step, over all ranks.", positive<int64_t>());
-  v.field("micro_batch_size", micro_batch_size, "Sequences that a rank computes at a time; 0 means all of its own.",
+  v.field("steps", steps, "Length of the run in optimizer steps (or give tokens).",
+          not_negative<int64_t>());
+  v.field("tokens", tokens, "Length of the run in tokens (or give steps).",
+          not_negative<int64_t>());
+  v.field("global_batch_size", global_batch_size, "Sequences a step, over all ranks.",
+          positive<int64_t>());
+  v.field("micro_batch_size", micro_batch_size,
+          "Sequences that a rank computes at a time; 0 means all of its own.",
           not_negative<int64_t>());
   v.section("batch_ramp", batch_ramp, "Smaller batches at the start.");
   v.field("precision", precision, "Of computing; master weights, moments and reductions are fp32.",
           one_of({"fp32", "bf16"}));
   v.field("seed", seed, "Of initial weights, data order and dropout.", not_negative<int64_t>());
-  v.field("resume", resume, "auto: continue from the newest checkpoint of the run directory; never: start a new run.",
+  v.field("resume", resume,
+          "auto: continue from the newest checkpoint of the run directory; never: start a new run.",
           one_of({"auto", "never"}));
-  v.field("non_finite", non_finite, "A step with a non-finite gradient never changes weights; then stop, or continue.",
+  v.field("non_finite", non_finite,
+          "A step with a non-finite gradient never changes weights; then stop, or continue.",
           one_of({"stop", "continue"}));
   v.field("log_every", log_every, "Steps between lines of the log (metrics.jsonl has every step).",
           positive<int64_t>());
@@ -38,8 +46,8 @@ void TrainConfig::visit(ConfigVisitor& v) {
   if (batch_ramp.start > 0) {
     if (batch_ramp.steps == 0) v.fault("batch_ramp", "steps is missing");
     if (global_batch_size % batch_ramp.start != 0) {
-      v.fault("batch_ramp", fmt::format("global_batch_size {} is not a multiple of start {}", global_batch_size,
-                                        batch_ramp.start));
+      v.fault("batch_ramp", fmt::format("global_batch_size {} is not a multiple of start {}",
+                                        global_batch_size, batch_ramp.start));
     }
   }
 }
@@ -49,29 +57,38 @@ void OptimizerConfig::visit(ConfigVisitor& v) {
   v.field("lr", lr, "Peak learning rate.", positive<double>());
   v.field("betas", betas, "Decay of the two moments.");
   v.field("eps", eps, "Added to the root of the second moment.", positive<double>());
-  v.field("weight_decay", weight_decay, "Decoupled weight decay, of matrices and embeddings.", not_negative<double>());
-  v.field("clip_norm", clip_norm, "Largest global gradient norm; 0 means no clipping.", not_negative<double>());
+  v.field("weight_decay", weight_decay, "Decoupled weight decay, of matrices and embeddings.",
+          not_negative<double>());
+  v.field("clip_norm", clip_norm, "Largest global gradient norm; 0 means no clipping.",
+          not_negative<double>());
   v.section("schedule", schedule, "Learning rate over the run.");
   if (!v.reading()) return;
-  const bool good = betas.size() == 2 && betas[0] >= 0 && betas[0] < 1 && betas[1] >= 0 && betas[1] < 1;
+  const bool good =
+      betas.size() == 2 && betas[0] >= 0 && betas[0] < 1 && betas[1] >= 0 && betas[1] < 1;
   if (!good) v.fault("betas", "expected two numbers, each 0 or greater and less than 1");
-  if (schedule.min_lr > lr) v.fault("schedule", fmt::format("min_lr {} is above lr {}", schedule.min_lr, lr));
+  if (schedule.min_lr > lr)
+    v.fault("schedule", fmt::format("min_lr {} is above lr {}", schedule.min_lr, lr));
 }
 
 void EvalConfig::visit(ConfigVisitor& v) {
-  v.field("every", every, "Steps between evaluations; 0 means only at the end.", not_negative<int64_t>());
-  v.field("batches", batches, "Global batches of each validation set in an evaluation.", positive<int64_t>());
+  v.field("every", every, "Steps between evaluations; 0 means only at the end.",
+          not_negative<int64_t>());
+  v.field("batches", batches, "Global batches of each validation set in an evaluation.",
+          positive<int64_t>());
 }
 
 void CheckpointConfig::visit(ConfigVisitor& v) {
-  v.field("every", every, "Steps between checkpoints; 0 means only at the end.", not_negative<int64_t>());
+  v.field("every", every, "Steps between checkpoints; 0 means only at the end.",
+          not_negative<int64_t>());
   v.field("keep_last", keep_last, "How many to keep; 0 means all.", not_negative<int64_t>());
 }
 
 void RunConfig::visit(ConfigVisitor& v) {
   v.field("name", name, "Name of the run.");
   v.path("output", output, "Run directory; empty means runs/<name> below the working directory.");
-  v.section_or_file("model", model, "The model: a file of configs/models, a Hugging Face config.json, or the mapping itself.");
+  v.section_or_file(
+      "model", model,
+      "The model: a file of configs/models, a Hugging Face config.json, or the mapping itself.");
   v.section("init", init, "Initial weights.");
   v.section("data", data, "Training and validation data.");
   v.section("parallel", parallel, "How ranks share the work.");
@@ -80,11 +97,12 @@ void RunConfig::visit(ConfigVisitor& v) {
   v.section("eval", eval, "Validation during training.");
   v.section("checkpoint", checkpoint, "Saving.");
   if (!v.reading()) return;
-  if (name.empty() || name.find('/') != std::string::npos) v.fault("name", "expected a name without slashes");
+  if (name.empty() || name.find('/') != std::string::npos)
+    v.fault("name", "expected a name without slashes");
   if (train.steps == 0 && train.tokens == 0) v.fault("train", "give steps or tokens");
   if (!model.has_rope() && data.sequence_length > model.max_position_embeddings) {
-    v.fault("data", fmt::format("sequence_length {} is above the model's table of {} positions", data.sequence_length,
-                                model.max_position_embeddings));
+    v.fault("data", fmt::format("sequence_length {} is above the model's table of {} positions",
+                                data.sequence_length, model.max_position_embeddings));
   }
 }
 
@@ -112,8 +130,10 @@ BatchShape split_batch(const TrainConfig& train, int64_t global_batch_size, int 
   const int64_t of_rank = global_batch_size / dp;
   const int64_t micro = train.micro_batch_size ? train.micro_batch_size : of_rank;
   if (of_rank % micro != 0) {
-    fail_input("global_batch_size {} = dp {} x micro_batch_size {} x micro-batches: {} sequences a rank are no multiple of {}",
-               global_batch_size, dp, micro, of_rank, micro);
+    fail_input(
+        "global_batch_size {} = dp {} x micro_batch_size {} x micro-batches: {} sequences a rank "
+        "are no multiple of {}",
+        global_batch_size, dp, micro, of_rank, micro);
   }
   return {micro, of_rank / micro};
 }
@@ -127,7 +147,8 @@ int64_t batch_size_of_step(const TrainConfig& train, int64_t step) {
 
 int64_t samples_before_step(const TrainConfig& train, int64_t step) {
   int64_t samples = 0;
-  const int64_t ramp_steps = train.batch_ramp.start ? std::min(train.batch_ramp.steps, step - 1) : 0;
+  const int64_t ramp_steps =
+      train.batch_ramp.start ? std::min(train.batch_ramp.steps, step - 1) : 0;
   for (int64_t s = 1; s <= ramp_steps; ++s) samples += batch_size_of_step(train, s);
   return samples + (step - 1 - ramp_steps) * train.global_batch_size;
 }
@@ -135,7 +156,8 @@ int64_t samples_before_step(const TrainConfig& train, int64_t step) {
 int64_t total_steps(const RunConfig& config) {
   const TrainConfig& train = config.train;
   if (train.steps > 0) return train.steps;
-  const int64_t samples = (train.tokens + config.data.sequence_length - 1) / config.data.sequence_length;
+  const int64_t samples =
+      (train.tokens + config.data.sequence_length - 1) / config.data.sequence_length;
   const int64_t ramp_steps = train.batch_ramp.start ? train.batch_ramp.steps : 0;
   int64_t done = 0;
   for (int64_t s = 1; s <= ramp_steps; ++s) {

@@ -11,8 +11,8 @@
 namespace forja {
 namespace {
 
-// What makes a run the same run: the model, the data and everything that enters the weights. Its length, evaluation,
-// saving and layout may change, and data may move to another folder.
+// What makes a run the same run: the model, the data and everything that enters the weights. Its
+// length, evaluation, saving and layout may change, and data may move to another folder.
 std::string identity(RunConfig config, std::string (*part)(RunConfig&)) { return part(config); }
 
 std::string model_of(RunConfig& c) {
@@ -30,8 +30,8 @@ std::string optimizer_of(RunConfig& c) {
 std::string seed_of(RunConfig& c) { return std::to_string(c.train.seed); }
 std::string precision_of(RunConfig& c) { return c.train.precision; }
 std::string batch_of(RunConfig& c) {
-  return fmt::format("{}, ramp from {} over {}", c.train.global_batch_size, c.train.batch_ramp.start,
-                     c.train.batch_ramp.steps);
+  return fmt::format("{}, ramp from {} over {}", c.train.global_batch_size,
+                     c.train.batch_ramp.start, c.train.batch_ramp.steps);
 }
 
 }  // namespace
@@ -39,16 +39,25 @@ std::string batch_of(RunConfig& c) {
 std::optional<std::string> RunDirectory::find_resume(const RunConfig& config) const {
   if (!std::filesystem::exists(this->config())) return std::nullopt;
   if (config.train.resume == "never") {
-    fail_input("{} already holds a run and train.resume is never: remove it, or give another name or output", path_);
+    fail_input(
+        "{} already holds a run and train.resume is never: remove it, or give another name or "
+        "output",
+        path_);
   }
   const RunConfig other = read_run_config_text(read_file(this->config()), this->config());
   const std::pair<const char*, std::string (*)(RunConfig&)> parts[] = {
-      {"model", model_of},         {"data", data_of},           {"optimizer", optimizer_of},
-      {"train.seed", seed_of},     {"train.precision", precision_of}, {"train.global_batch_size", batch_of}};
+      {"model", model_of},
+      {"data", data_of},
+      {"optimizer", optimizer_of},
+      {"train.seed", seed_of},
+      {"train.precision", precision_of},
+      {"train.global_batch_size", batch_of}};
   for (const auto& [name, part] : parts) {
     if (identity(config, part) == identity(other, part)) continue;
-    fail_input("{} already holds another run: \"{}\" differs from {}. Give another name or output, or remove it", path_,
-               name, this->config());
+    fail_input(
+        "{} already holds another run: \"{}\" differs from {}. Give another name or output, or "
+        "remove it",
+        path_, name, this->config());
   }
   return latest_checkpoint(checkpoints());
 }

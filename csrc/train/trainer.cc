@@ -28,13 +28,16 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-double seconds_since(Clock::time_point begin) { return std::chrono::duration<double>(Clock::now() - begin).count(); }
+double seconds_since(Clock::time_point begin) {
+  return std::chrono::duration<double>(Clock::now() - begin).count();
+}
 
 EngineConfig engine_config(const RunConfig& config, int dp) {
   // The largest step of a ramp needs the most micro-batches; every one of them must divide.
   BatchShape shape = split_batch(config.train, config.train.global_batch_size, dp);
   if (config.train.batch_ramp.start > 0) {
-    shape.micro_batch_size = split_batch(config.train, config.train.batch_ramp.start, dp).micro_batch_size;
+    shape.micro_batch_size =
+        split_batch(config.train, config.train.batch_ramp.start, dp).micro_batch_size;
     shape.num_microbatches = config.train.global_batch_size / dp / shape.micro_batch_size;
   }
   EngineConfig out;
@@ -80,7 +83,8 @@ class Trainer {
       valid_data_.back().check_vocabulary(config.model.vocab_size);
     }
     agree_on(world.communicator(), "configuration", hash_text(config.to_yaml()));
-    agree_on(world.communicator(), "data", train_data_.tokenizer_hash() ^ uint64_t(train_data_.samples_per_epoch()));
+    agree_on(world.communicator(), "data",
+             train_data_.tokenizer_hash() ^ uint64_t(train_data_.samples_per_epoch()));
   }
 
   void run() {
@@ -159,11 +163,13 @@ class Trainer {
     const int64_t batch = batch_size_of_step(config_.train, step);
     const int64_t micro = engine_config_.micro_batch_size, of_rank = batch / mesh_.dims.dp;
     const int64_t first_of_rank = mesh_.coordinates.dp * of_rank;
-    const double lr = learning_rate(config_.optimizer.schedule, config_.optimizer.lr, step, total_steps_);
+    const double lr =
+        learning_rate(config_.optimizer.schedule, config_.optimizer.lr, step, total_steps_);
     const StepResult result = engine_->step(
         step, lr, of_rank / micro,
         [&](int64_t m, const MicroBatch& b) {
-          return fill_micro_batch(train_data_, state_.samples + first_of_rank + m * micro, micro, b);
+          return fill_micro_batch(train_data_, state_.samples + first_of_rank + m * micro, micro,
+                                  b);
         },
         [&](int64_t m) { return (first_of_rank + m * micro) * config_.data.sequence_length; });
     state_.step = step;
@@ -190,19 +196,22 @@ class Trainer {
   void on_non_finite(const StepMetrics& metrics) {
     if (config_.train.non_finite == "continue") return;
     const std::string where = engine_->first_non_finite_gradient();
-    fail("step {}: the gradient is not finite (loss {}); first in {}. The weights were not changed; "
-         "train.non_finite=continue skips such steps",
-         metrics.step, metrics.loss, where.empty() ? "the sum over ranks" : where);
+    fail(
+        "step {}: the gradient is not finite (loss {}); first in {}. The weights were not changed; "
+        "train.non_finite=continue skips such steps",
+        metrics.step, metrics.loss, where.empty() ? "the sum over ranks" : where);
   }
 
   void evaluate() {
     std::map<std::string, EvaluationMetrics> results;
     const int64_t micro = engine_config_.micro_batch_size;
     for (size_t i = 0; i < valid_data_.size(); ++i) {
-      // Whole rounds of one micro-batch a rank; a set smaller than that is an error when it is opened.
+      // Whole rounds of one micro-batch a rank; a set smaller than that is an error when it is
+      // opened.
       const int64_t round = micro * mesh_.dims.dp;
       const int64_t wanted = config_.eval.batches * config_.train.global_batch_size / round;
-      const int64_t rounds = std::max<int64_t>(1, std::min(wanted, valid_data_[i].samples_per_epoch() / round));
+      const int64_t rounds =
+          std::max<int64_t>(1, std::min(wanted, valid_data_[i].samples_per_epoch() / round));
       const auto sums = engine_->evaluate(rounds, [&](int64_t m, const MicroBatch& b) {
         return fill_micro_batch(valid_data_[i], m * round + mesh_.coordinates.dp * micro, micro, b);
       });
@@ -210,7 +219,8 @@ class Trainer {
       const std::string name = config_.data.valid[i].name;
       results[name] = {loss, sums.num_targets};
       log_live("");
-      log_info("step {}: {} loss {:.4f}, perplexity {:.2f}", state_.step, name, loss, std::exp(loss));
+      log_info("step {}: {} loss {:.4f}, perplexity {:.2f}", state_.step, name, loss,
+               std::exp(loss));
       if (leader()) tensorboard_->add_scalar("loss/" + name, state_.step, loss);
     }
     if (leader() && !results.empty()) metrics_->add(state_.step, results);
@@ -234,26 +244,25 @@ class Trainer {
   }
 
   void write_run_json() {
-    const nlohmann::ordered_json json = {
-        {"format_version", 1},
-        {"name", config_.name},
-        {"model",
-         {{"parameters", engine_->store().num_parameters()},
-          {"layers", config_.model.num_hidden_layers},
-          {"hidden_size", config_.model.hidden_size}}},
-        {"ranks", world_.size()},
-        {"hosts", world_.hosts()},
-        {"layout", mesh_.dims.to_string()},
-        {"launcher", world_.launcher()},
-        {"device", "cpu"},
-        {"precision", config_.train.precision},
-        {"peak_flops", peak_flops_ * world_.size()},
-        {"peak_source", "measured: matmul of 1024 x 1024"},
-        {"threads_per_rank", omp_get_max_threads()},
-        {"version", kVersion},
-        {"git_revision", kGitRevision},
-        {"started", utc_now()},
-        {"cpu", cpu_model_name()}};
+    const nlohmann::ordered_json json = {{"format_version", 1},
+                                         {"name", config_.name},
+                                         {"model",
+                                          {{"parameters", engine_->store().num_parameters()},
+                                           {"layers", config_.model.num_hidden_layers},
+                                           {"hidden_size", config_.model.hidden_size}}},
+                                         {"ranks", world_.size()},
+                                         {"hosts", world_.hosts()},
+                                         {"layout", mesh_.dims.to_string()},
+                                         {"launcher", world_.launcher()},
+                                         {"device", "cpu"},
+                                         {"precision", config_.train.precision},
+                                         {"peak_flops", peak_flops_ * world_.size()},
+                                         {"peak_source", "measured: matmul of 1024 x 1024"},
+                                         {"threads_per_rank", omp_get_max_threads()},
+                                         {"version", kVersion},
+                                         {"git_revision", kGitRevision},
+                                         {"started", utc_now()},
+                                         {"cpu", cpu_model_name()}};
     write_file(directory_.run(), json.dump(1) + "\n");
   }
 
@@ -300,19 +309,23 @@ std::string describe_plan(const RunConfig& config, int num_ranks) {
   const EngineConfig engine = engine_config(config, dims.dp);
   const MemoryPlan plan = TrainEngine::plan(engine);
   const int64_t steps = total_steps(config);
-  const double tokens = double(samples_before_step(config.train, steps + 1)) * double(config.data.sequence_length);
+  const double tokens =
+      double(samples_before_step(config.train, steps + 1)) * double(config.data.sequence_length);
   std::string out = fmt::format("{}\n", config.to_yaml());
   out += fmt::format("parameters      {}\n", count_parameters(config.model));
   out += fmt::format("layout          {}\n", dims.to_string());
-  out += fmt::format("batch           {} sequences = dp {} x micro_batch_size {} x {} micro-batches\n",
-                     config.train.global_batch_size, dims.dp, engine.micro_batch_size, engine.num_microbatches);
+  out += fmt::format(
+      "batch           {} sequences = dp {} x micro_batch_size {} x {} micro-batches\n",
+      config.train.global_batch_size, dims.dp, engine.micro_batch_size, engine.num_microbatches);
   out += fmt::format("length          {} steps, {} tokens\n", steps, format_count(tokens));
   out += "memory a rank\n";
   const std::pair<const char*, int64_t> rows[] = {
-      {"weights", plan.weights},         {"gradients", plan.gradients}, {"optimizer", plan.optimizer},
-      {"activations", plan.activations}, {"inputs", plan.inputs},       {"workspace", plan.workspace},
+      {"weights", plan.weights},     {"gradients", plan.gradients},
+      {"optimizer", plan.optimizer}, {"activations", plan.activations},
+      {"inputs", plan.inputs},       {"workspace", plan.workspace},
       {"total", plan.total()}};
-  for (const auto& [name, bytes] : rows) out += fmt::format("  {:<13} {:>12}  ({} bytes)\n", name, format_bytes(double(bytes)), bytes);
+  for (const auto& [name, bytes] : rows)
+    out += fmt::format("  {:<13} {:>12}  ({} bytes)\n", name, format_bytes(double(bytes)), bytes);
   return out;
 }
 

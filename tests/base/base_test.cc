@@ -79,7 +79,8 @@ TEST(AtomicFile, NothingUnderTheNameBeforeCommit) {
   }
   EXPECT_EQ(read_file(path), "old");
   int files = 0;
-  for ([[maybe_unused]] const auto& item : std::filesystem::directory_iterator(folder.path())) ++files;
+  for ([[maybe_unused]] const auto& item : std::filesystem::directory_iterator(folder.path()))
+    ++files;
   EXPECT_EQ(files, 1) << "the partial file is gone";
 }
 
@@ -90,7 +91,8 @@ TEST(AtomicFile, FullDiskIsAnErrorWithItsReason) {
 }
 
 TEST(MappedFile, MissingFileIsBadInput) {
-  const std::string message = testing::error_of([] { MappedFile("/nonexistent/file"); }, ExitCode::bad_input);
+  const std::string message =
+      testing::error_of([] { MappedFile("/nonexistent/file"); }, ExitCode::bad_input);
   EXPECT_EQ(message, "cannot open /nonexistent/file: No such file or directory");
 }
 

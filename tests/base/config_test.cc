@@ -50,7 +50,8 @@ std::string fault(const std::string& text, const std::vector<std::string>& overr
 
 TEST(Config, ReadsEveryType) {
   const Outer c = parse(
-      "count: 1_000\nflag: true\nmode: slow\ninner: {rate: 2.5e-1, list: [3, 4.5]}\nitems:\n  - {name: a}\n  - name: b\n");
+      "count: 1_000\nflag: true\nmode: slow\ninner: {rate: 2.5e-1, list: [3, 4.5]}\nitems:\n  - "
+      "{name: a}\n  - name: b\n");
   EXPECT_EQ(c.count, 1000);
   EXPECT_TRUE(c.flag);
   EXPECT_EQ(c.mode, "slow");
@@ -62,7 +63,8 @@ TEST(Config, ReadsEveryType) {
 }
 
 TEST(Config, OverridesChangeKeysOfAnyDepth) {
-  const Outer c = parse("count: 5\ninner: {rate: 0.1}\n", {"count=7", "inner.rate=0.2", "items=[{name: z}]"});
+  const Outer c =
+      parse("count: 5\ninner: {rate: 0.1}\n", {"count=7", "inner.rate=0.2", "items=[{name: z}]"});
   EXPECT_EQ(c.count, 7);
   EXPECT_EQ(c.inner.rate, 0.2);
   EXPECT_EQ(c.items.at(0).name, "z");
@@ -73,36 +75,46 @@ TEST(Config, SectionFromAFileAndItsOverrides) {
   write_file(folder.file("inner.yaml"), "rate: 0.75\n");
   write_file(folder.file("run.yaml"), "inner: inner.yaml\nfile: data/x\n");
   Outer c;
-  read_config_file(folder.file("run.yaml"), {"inner.list=[9]"}, [&](ConfigVisitor& v) { c.visit(v); });
+  read_config_file(folder.file("run.yaml"), {"inner.list=[9]"},
+                   [&](ConfigVisitor& v) { c.visit(v); });
   EXPECT_EQ(c.inner.rate, 0.75);
   EXPECT_EQ(c.inner.list, std::vector<double>{9.0});
   EXPECT_EQ(c.file, folder.file("data/x")) << "relative to the file that holds it";
   write_file(folder.file("inner.yaml"), "rat: 0.75\n");
   const std::string message = testing::error_of(
-      [&] { read_config_file(folder.file("run.yaml"), {}, [&](ConfigVisitor& v) { c.visit(v); }); }, ExitCode::bad_input);
-  EXPECT_EQ(message, folder.file("inner.yaml") + ":1:1: unknown key \"inner.rat\"; did you mean \"rate\"?");
+      [&] { read_config_file(folder.file("run.yaml"), {}, [&](ConfigVisitor& v) { c.visit(v); }); },
+      ExitCode::bad_input);
+  EXPECT_EQ(message,
+            folder.file("inner.yaml") + ":1:1: unknown key \"inner.rat\"; did you mean \"rate\"?");
 }
 
 TEST(Config, FaultsSayWhereWhatAndWhatToDo) {
-  EXPECT_EQ(fault("count: 3\ncuont: 4\n"), "run.yaml:2:1: unknown key \"cuont\"; did you mean \"count\"?");
+  EXPECT_EQ(fault("count: 3\ncuont: 4\n"),
+            "run.yaml:2:1: unknown key \"cuont\"; did you mean \"count\"?");
   EXPECT_EQ(fault("count: many\n"), "run.yaml:1:8: count: expected a whole number, found \"many\"");
   EXPECT_EQ(fault("count: -2\n"), "run.yaml:1:8: count: expected greater than 0, found -2");
   EXPECT_EQ(fault("count: 1.5\n"), "run.yaml:1:8: count: expected a whole number, found \"1.5\"");
   EXPECT_EQ(fault("count: [1]\n"), "run.yaml:1:8: count: expected a whole number, found a list");
-  EXPECT_EQ(fault("mode: medium\n"), "run.yaml:1:7: mode: expected one of fast, slow, found medium");
-  EXPECT_EQ(fault("inner:\n  rate: 1.0\n"), "run.yaml:2:9: inner.rate: expected 0 or greater and less than 1, found 1");
+  EXPECT_EQ(fault("mode: medium\n"),
+            "run.yaml:1:7: mode: expected one of fast, slow, found medium");
+  EXPECT_EQ(fault("inner:\n  rate: 1.0\n"),
+            "run.yaml:2:9: inner.rate: expected 0 or greater and less than 1, found 1");
   EXPECT_EQ(fault("inner: [1]\n"), "run.yaml:1:8: inner: expected a mapping, found a list");
-  EXPECT_EQ(fault("items: {name: a}\n"), "run.yaml:1:8: items: expected a list of mappings, found a mapping");
+  EXPECT_EQ(fault("items: {name: a}\n"),
+            "run.yaml:1:8: items: expected a list of mappings, found a mapping");
   EXPECT_EQ(fault("count: 1\ncount: 2\n"), "run.yaml:2:1: key \"count\" is given twice");
   EXPECT_EQ(fault("- 1\n"), "run.yaml: expected a mapping of keys, found a list");
   EXPECT_EQ(fault("flag: maybe\n"), "run.yaml:1:7: flag: expected true or false, found \"maybe\"");
   EXPECT_NE(fault("count: [1\n").find("run.yaml:2:1"), std::string::npos);
-  EXPECT_NE(fault("zebra: 1\n").find("known keys: count, file, flag, inner, items, mode"), std::string::npos);
+  EXPECT_NE(fault("zebra: 1\n").find("known keys: count, file, flag, inner, items, mode"),
+            std::string::npos);
 }
 
 TEST(Config, FaultsOfTheCommandLineNameIt) {
-  EXPECT_EQ(fault("count: 1\n", {"count=x"}), "command line (count=x): count: expected a whole number, found \"x\"");
-  EXPECT_EQ(fault("", {"innner.rate=0.1"}), "command line (innner.rate=0.1): unknown key \"innner\"; did you mean \"inner\"?");
+  EXPECT_EQ(fault("count: 1\n", {"count=x"}),
+            "command line (count=x): count: expected a whole number, found \"x\"");
+  EXPECT_EQ(fault("", {"innner.rate=0.1"}),
+            "command line (innner.rate=0.1): unknown key \"innner\"; did you mean \"inner\"?");
   EXPECT_EQ(fault("", {"count"}), "command line: expected key=value, found \"count\"");
 }
 

@@ -65,9 +65,11 @@ TEST(IncludeGraph, PointsDownward) {
     for (std::sregex_iterator it(text.begin(), text.end(), include), end; it != end; ++it) {
       const std::string target = (*it)[2];
       ASSERT_TRUE(rows.count(target)) << file << " includes " << target;
-      EXPECT_TRUE(may_include(layer, target)) << file << " (" << layer << ") includes a header of " << target;
+      EXPECT_TRUE(may_include(layer, target))
+          << file << " (" << layer << ") includes a header of " << target;
       // Another layer's internals are not a contract.
-      EXPECT_TRUE((*it)[1] != "csrc" || layer == target) << file << " includes internals of " << target;
+      EXPECT_TRUE((*it)[1] != "csrc" || layer == target)
+          << file << " includes internals of " << target;
       ++checked;
     }
   }

@@ -43,7 +43,8 @@ TEST_P(Conformance, AllReduce) {
     for (size_t i = 0; i < x.size(); ++i) x[i] = float(i) + 0.25f * float(c.rank());
     c.all_reduce(tensor_of(x), ReduceOp::sum, {"test"}).wait();
     const float n = float(c.size());
-    for (size_t i = 0; i < x.size(); ++i) ASSERT_FLOAT_EQ(x[i], n * float(i) + 0.25f * n * (n - 1) / 2);
+    for (size_t i = 0; i < x.size(); ++i)
+      ASSERT_FLOAT_EQ(x[i], n * float(i) + 0.25f * n * (n - 1) / 2);
     std::vector<int64_t> y = {c.rank(), -c.rank()};
     c.all_reduce(tensor_of(y), ReduceOp::max, {"test"}).wait();
     EXPECT_EQ(y, (std::vector<int64_t>{c.size() - 1, 0}));
@@ -58,7 +59,8 @@ TEST_P(Conformance, ReduceScatterAndAllGather) {
     std::vector<double> in(size_t(m * c.size())), part(m), all(in.size());
     std::iota(in.begin(), in.end(), 0.0);
     c.reduce_scatter(tensor_of(in), tensor_of(part), ReduceOp::sum, {"test"}).wait();
-    for (int64_t i = 0; i < m; ++i) ASSERT_EQ(part[size_t(i)], double(c.size()) * double(m * c.rank() + i));
+    for (int64_t i = 0; i < m; ++i)
+      ASSERT_EQ(part[size_t(i)], double(c.size()) * double(m * c.rank() + i));
     c.all_gather(tensor_of(part), tensor_of(all), {"test"}).wait();
     for (size_t i = 0; i < all.size(); ++i) ASSERT_EQ(all[i], double(c.size()) * double(i));
     // In place: the part is this rank's place of the whole.
@@ -89,7 +91,8 @@ TEST_P(Conformance, CallsRunInOrderAndEventsComplete) {
   run([](Communicator& c) {
     std::vector<int64_t> x = {1};
     std::vector<Event> events;
-    for (int i = 0; i < 20; ++i) events.push_back(c.all_reduce(tensor_of(x), ReduceOp::max, {"test", i}));
+    for (int i = 0; i < 20; ++i)
+      events.push_back(c.all_reduce(tensor_of(x), ReduceOp::max, {"test", i}));
     events.push_back(c.barrier({"test"}));
     for (const Event& e : events) e.wait();
     for (const Event& e : events) EXPECT_TRUE(e.done());
@@ -104,7 +107,9 @@ TEST_P(Conformance, ExchangeAroundARing) {
     const int next = (c.rank() + 1) % c.size(), previous = (c.rank() + c.size() - 1) % c.size();
     using Kind = PointToPoint::Kind;
     for (int round = 0; round < 3; ++round) {
-      c.exchange({{Kind::send, tensor_of(out), next}, {Kind::recv, tensor_of(in), previous}}, {"test"}).wait();
+      c.exchange({{Kind::send, tensor_of(out), next}, {Kind::recv, tensor_of(in), previous}},
+                 {"test"})
+          .wait();
       EXPECT_EQ(in, std::vector<float>(33, float(previous)));
     }
   });
@@ -131,13 +136,16 @@ TEST_P(Conformance, WrongArgumentsThrowBeforeAnythingIsSent) {
     testing::error_of([&] { c.all_reduce(tensor_of(bytes), ReduceOp::sum, {}); });
     testing::error_of([&] { c.all_gather(tensor_of(x), tensor_of(y), {}); });
     testing::error_of([&] { c.broadcast(tensor_of(x), c.size(), {}); });
-    testing::error_of([&] { c.exchange({{PointToPoint::Kind::send, tensor_of(x), c.size()}}, {}); });
+    testing::error_of([&] {
+      c.exchange({{PointToPoint::Kind::send, tensor_of(x), c.size()}}, {});
+    });
   });
 }
 
 INSTANTIATE_TEST_SUITE_P(Ranks, Conformance, ::testing::Values(0, 2, 3, 4),
                          [](const auto& instance) {
-                           return instance.param == 0 ? std::string("self") : "local" + std::to_string(instance.param);
+                           return instance.param == 0 ? std::string("self")
+                                                      : "local" + std::to_string(instance.param);
                          });
 
 }  // namespace

@@ -16,7 +16,8 @@ struct Published {
 class PublishedModels : public ::testing::TestWithParam<Published> {};
 
 TEST_P(PublishedModels, ParameterCountsMatch) {
-  const ModelConfig model = read_model_config(testing::source_dir() + "/configs/models/" + GetParam().file + ".yaml");
+  const ModelConfig model =
+      read_model_config(testing::source_dir() + "/configs/models/" + GetParam().file + ".yaml");
   EXPECT_EQ(count_parameters(model), GetParam().parameters);
 }
 
@@ -53,17 +54,25 @@ TEST(ModelConfig, ReadsPublishedFilesWithOldAndNewRopeKeys) {
           "rope_parameters": {"rope_theta": 500000.0, "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
                               "original_max_position_embeddings": 8192, "rope_type": "llama3"}})");
   EXPECT_EQ(rope_frequencies(old).inverse, rope_frequencies(current).inverse);
-  EXPECT_NE(rope_frequencies(old).inverse, rope_frequencies(parse("{rope: {rope_theta: 500000.0}}")).inverse);
+  EXPECT_NE(rope_frequencies(old).inverse,
+            rope_frequencies(parse("{rope: {rope_theta: 500000.0}}")).inverse);
 }
 
 TEST(ModelConfig, SlidingWindowOfPublishedFiles) {
-  EXPECT_EQ(parse(R"({"architectures": [], "model_type": "qwen2", "sliding_window": 4096, "use_sliding_window": false})")
-                .window_of_layer(0),
+  EXPECT_EQ(
+      parse(
+          R"({"architectures": [], "model_type": "qwen2", "sliding_window": 4096, "use_sliding_window": false})")
+          .window_of_layer(0),
+      0);
+  EXPECT_EQ(parse(R"({"architectures": [], "model_type": "mistral", "sliding_window": 4096})")
+                .window_of_layer(3),
+            4096);
+  EXPECT_EQ(parse(R"({"architectures": [], "model_type": "mistral", "sliding_window": null})")
+                .window_of_layer(3),
             0);
-  EXPECT_EQ(parse(R"({"architectures": [], "model_type": "mistral", "sliding_window": 4096})").window_of_layer(3), 4096);
-  EXPECT_EQ(parse(R"({"architectures": [], "model_type": "mistral", "sliding_window": null})").window_of_layer(3), 0);
   const ModelConfig mixed = parse(
-      "{num_hidden_layers: 2, sliding_window: 8, layer_types: [sliding_attention, full_attention]}");
+      "{num_hidden_layers: 2, sliding_window: 8, layer_types: [sliding_attention, "
+      "full_attention]}");
   EXPECT_EQ(mixed.window_of_layer(0), 8);
   EXPECT_EQ(mixed.window_of_layer(1), 0);
 }
@@ -74,14 +83,20 @@ TEST(ModelConfig, FaultsNameKeyAndPlace) {
   };
   EXPECT_EQ(message("hidden_size: 30\nnum_attention_heads: 4\n"),
             "model.yaml:2:22: num_attention_heads: hidden_size 30 is not divisible by 4 heads");
-  EXPECT_NE(message("{num_attention_heads: 4, num_key_value_heads: 3}").find("4 heads are not divisible by 3"),
+  EXPECT_NE(message("{num_attention_heads: 4, num_key_value_heads: 3}")
+                .find("4 heads are not divisible by 3"),
             std::string::npos);
-  EXPECT_NE(message("{vocab_size: -5}").find("vocab_size: expected greater than 0, found -5"), std::string::npos);
+  EXPECT_NE(message("{vocab_size: -5}").find("vocab_size: expected greater than 0, found -5"),
+            std::string::npos);
   EXPECT_NE(message("{model_type: t5}").find("found \"t5\""), std::string::npos);
-  EXPECT_NE(message("{hiden_size: 5}").find("unknown key \"hiden_size\"; did you mean \"hidden_size\"?"), std::string::npos);
-  EXPECT_NE(message(R"({"architectures": [], "model_type": "llama", "hidden_act": "gelu"})").find("does not go with"),
+  EXPECT_NE(
+      message("{hiden_size: 5}").find("unknown key \"hiden_size\"; did you mean \"hidden_size\"?"),
+      std::string::npos);
+  EXPECT_NE(message(R"({"architectures": [], "model_type": "llama", "hidden_act": "gelu"})")
+                .find("does not go with"),
             std::string::npos);
-  EXPECT_NE(message("{rope: {rope_type: dynamic}}").find("one of default, linear, llama3, yarn"), std::string::npos);
+  EXPECT_NE(message("{rope: {rope_type: dynamic}}").find("one of default, linear, llama3, yarn"),
+            std::string::npos);
 }
 
 }  // namespace

@@ -43,6 +43,7 @@ TEST(Numbers, ValuesHaveFourDigits) {
   EXPECT_EQ(format_value(-2.5), "-2.500");
   EXPECT_EQ(format_value(0), "0");
   EXPECT_EQ(format_value(1e30), "1.000e30");
+  EXPECT_EQ(format_value(INFINITY), "inf");
   EXPECT_EQ(format_value(NAN), "\xe2\x80\x93");
   EXPECT_EQ(format_integer(-1234567), "-1,234,567");
   EXPECT_EQ(format_integer(-123), "-123");

@@ -154,6 +154,36 @@ TEST(RunReport, OptionalFieldsAndFilesMayBeMissing) {
   EXPECT_TRUE(contains(render_run_report(folder.path()), "run.json is damaged"));
 }
 
+TEST(RunReport, MeanRatesAreOverTheWholeTime) {
+  TemporaryDirectory folder;
+  write_text(folder.file("metrics.jsonl"),
+             "{\"step\":1,\"tokens_per_s\":1000,\"step_time_s\":1}\n"
+             "{\"step\":2,\"tokens_per_s\":250,\"step_time_s\":4}\n");
+  const std::string html = render_run_report(folder.path());  // 2000 tokens in 5 s
+  EXPECT_TRUE(contains(html, "<span class=\"value\">400.0</span>"));
+}
+
+TEST(RunReport, ExtremeValuesStillDraw) {
+  TemporaryDirectory folder;
+  std::string metrics;
+  for (int64_t step : {int64_t(0), int64_t(1), int64_t(1'000'000'000'000)}) {
+    metrics += fmt::format(
+        "{{\"step\":{},\"tokens\":1e300,\"loss\":{},\"lr\":0,\"grad_norm\":1e-38,\"memory_bytes\":-"
+        "1,"
+        "\"tokens_per_s\":1e37,\"time\":{{\"data\":0}}}}\n",
+        step, step == 1 ? "1e38" : "-5");
+  }
+  metrics += "{\"step\":7,\"eval\":{\"</script>\":{\"loss\":1e300},\"\":{}}}\n";
+  metrics +=
+      "{\"step\":1000000000001,\"loss\":1}\n{\"step\":18446744073709551615}\n{\"step\":-1}\n";
+  write_text(folder.file("metrics.jsonl"), metrics);
+  const std::string html = render_run_report(folder.path() + "/");
+  expect_balanced(html);
+  EXPECT_TRUE(page_data(html).is_object());
+  EXPECT_TRUE(contains(html, "line 7: no &quot;step&quot;"));
+  EXPECT_FALSE(contains(html, "nan"));
+}
+
 TEST(RunReport, DamagedLines) {
   TemporaryDirectory folder;
   const std::string good = "{\"step\":1,\"loss\":3.5}\n";

@@ -37,11 +37,15 @@ class TensorBox {
  public:
   explicit TensorBox(int64_t capacity_bytes = int64_t(1) << 30);
   Context& context() { return context_; }
-  Tensor empty(DType dtype, std::initializer_list<int64_t> shape) { return allocate(arena_, dtype, shape); }
+  Tensor empty(DType dtype, std::initializer_list<int64_t> shape) {
+    return allocate(arena_, dtype, shape);
+  }
   Tensor zeros(DType dtype, std::initializer_list<int64_t> shape);
   // Normal numbers from (seed, element), rounded to the dtype (f32, bf16 or f64).
-  Tensor normal(DType dtype, std::initializer_list<int64_t> shape, uint64_t seed, double scale = 1.0);
-  Tensor from(const std::vector<float>& values, std::initializer_list<int64_t> shape, DType dtype = DType::f32);
+  Tensor normal(DType dtype, std::initializer_list<int64_t> shape, uint64_t seed,
+                double scale = 1.0);
+  Tensor from(const std::vector<float>& values, std::initializer_list<int64_t> shape,
+              DType dtype = DType::f32);
   Tensor from(const std::vector<int32_t>& values, std::initializer_list<int64_t> shape);
 
  private:
@@ -52,12 +56,14 @@ class TensorBox {
 // Every element in row-major order of the view (strides respected), as double.
 std::vector<double> to_doubles(const Tensor& t);
 
-// Runs `body` and returns the message of the Error that it throws with this code; fails the test otherwise.
+// Runs `body` and returns the message of the Error that it throws with this code; fails the test
+// otherwise.
 std::string error_of(const std::function<void()>& body, ExitCode code = ExitCode::failed);
 
 }  // namespace forja::testing
 
 // Skips the test with a message where a needed asset is missing.
-#define FORJA_REQUIRE_ASSET(variable, relative_path)                       \
-  const std::string variable = ::forja::testing::asset(relative_path);     \
-  if (variable.empty()) GTEST_SKIP() << "needs the test asset " << (relative_path) << " (set FORJA_TEST_ASSETS)"
+#define FORJA_REQUIRE_ASSET(variable, relative_path)                   \
+  const std::string variable = ::forja::testing::asset(relative_path); \
+  if (variable.empty())                                                \
+  GTEST_SKIP() << "needs the test asset " << (relative_path) << " (set FORJA_TEST_ASSETS)"

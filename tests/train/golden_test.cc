@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Whole models against transformers in fp64 (tests/golden, made by make_reference.py): logits, loss, every gradient, and
-// the weights after five AdamW steps.
+// Whole models against transformers in fp64 (tests/golden, made by make_reference.py): logits,
+// loss, every gradient, and the weights after five AdamW steps.
 #include <cmath>
 
 #include "forja/checkpoint/hf_model.h"
@@ -12,17 +12,21 @@
 namespace forja {
 namespace {
 
-std::string golden(const std::string& name) { return testing::source_dir() + "/tests/golden/" + name; }
+std::string golden(const std::string& name) {
+  return testing::source_dir() + "/tests/golden/" + name;
+}
 
-// The rows of a segment of `t`, which has the layout of a parameter, in the layout of the Hugging Face tensor.
-std::vector<double> segment_values(const Parameter& p, const Tensor& t, const HfSegment& segment, int64_t row) {
+// The rows of a segment of `t`, which has the layout of a parameter, in the layout of the Hugging
+// Face tensor.
+std::vector<double> segment_values(const Parameter& p, const Tensor& t, const HfSegment& segment,
+                                   int64_t row) {
   const bool matrix = p.spec.shape.size() == 2;
   const Tensor rows = t.slice(0, row, row + segment.rows);
   return testing::to_doubles(matrix && segment.transpose ? rows.transposed() : rows);
 }
 
-// GPT-2's key biases have a true gradient of zero: the softmax does not see a shift of all keys. AdamW turns rounding
-// noise there into steps.
+// GPT-2's key biases have a true gradient of zero: the softmax does not see a shift of all keys.
+// AdamW turns rounding noise there into steps.
 bool is_key_bias(const std::string& hf_name) { return hf_name.ends_with("attn.c_attn.bias"); }
 
 class Golden : public ::testing::TestWithParam<const char*> {
@@ -54,8 +58,9 @@ class Golden : public ::testing::TestWithParam<const char*> {
   }
 
   StepResult step(TrainEngine& engine, int64_t number) {
-    return engine.step(number, config_.optimizer.lr, 1, [this](int64_t, const MicroBatch& b) { return fill(b); },
-                       [](int64_t) { return int64_t(0); });
+    return engine.step(
+        number, config_.optimizer.lr, 1, [this](int64_t, const MicroBatch& b) { return fill(b); },
+        [](int64_t) { return int64_t(0); });
   }
 
   std::string directory_;
@@ -72,12 +77,15 @@ TEST_P(Golden, LossGradientsAndFiveSteps) {
     const StepResult result = step(*engine, s);
     EXPECT_NEAR(result.loss, losses[size_t(s - 1)], 1e-5 * losses[size_t(s - 1)]) << "step " << s;
     if (s > 1) continue;
-    EXPECT_NEAR(result.gradient_norm, testing::to_doubles(reference_.tensor("grad_norm"))[0], 1e-5 * result.gradient_norm);
+    EXPECT_NEAR(result.gradient_norm, testing::to_doubles(reference_.tensor("grad_norm"))[0],
+                1e-5 * result.gradient_norm);
     for (const auto& p : engine->store().all()) {
       int64_t row = 0;
       for (const HfSegment& segment : p->spec.segments) {
         const auto expected = testing::to_doubles(reference_.tensor("grad." + segment.name));
-        EXPECT_LT(testing::relative_norm(segment_values(*p, p->gradient, segment, row), expected), 1e-5) << segment.name;
+        EXPECT_LT(testing::relative_norm(segment_values(*p, p->gradient, segment, row), expected),
+                  1e-5)
+            << segment.name;
         row += segment.rows;
       }
     }
@@ -92,7 +100,8 @@ TEST_P(Golden, LossGradientsAndFiveSteps) {
       for (size_t i = 0; i < expected.size(); ++i) {
         if (is_key_bias(segment.name) && i >= third && i < 2 * third) continue;
         // No element may be further off than a tenth of one step.
-        ASSERT_NEAR(found[i], expected[i], 0.1 * config_.optimizer.lr) << segment.name << " element " << i;
+        ASSERT_NEAR(found[i], expected[i], 0.1 * config_.optimizer.lr)
+            << segment.name << " element " << i;
       }
       if (is_key_bias(segment.name)) continue;
       EXPECT_LT(testing::relative_norm(found, expected), 1e-5) << segment.name;
@@ -110,7 +119,8 @@ TEST_P(Golden, Logits) {
   decoder.allocate_constants(weights);
   load_hf_weights(box.context(), directory_, store);
 
-  const MicroBatch b = allocate_micro_batch(weights, config_.micro_batch_size, config_.sequence_length, false);
+  const MicroBatch b =
+      allocate_micro_batch(weights, config_.micro_batch_size, config_.sequence_length, false);
   DecoderInput input;
   input.rows.sequences = fill(b);
   input.rows.positions = b.positions;
@@ -120,13 +130,16 @@ TEST_P(Golden, Logits) {
   const Tensor logits = box.empty(DType::f32, {rows, config_.model.vocab_size});
   decoder.generate(box.context(), input, {}, all_rows, logits);
 
-  const auto found = testing::to_doubles(logits), expected = testing::to_doubles(reference_.tensor("logits"));
-  for (size_t i = 0; i < expected.size(); ++i) ASSERT_NEAR(found[i], expected[i], 5e-5) << "logit " << i;
+  const auto found = testing::to_doubles(logits),
+             expected = testing::to_doubles(reference_.tensor("logits"));
+  for (size_t i = 0; i < expected.size(); ++i)
+    ASSERT_NEAR(found[i], expected[i], 5e-5) << "logit " << i;
 }
 
 INSTANTIATE_TEST_SUITE_P(All, Golden,
-                         ::testing::Values("gpt2", "gpt2_erf", "llama", "llama3_rope", "llama_linear_rope",
-                                           "llama_yarn_rope", "qwen2", "qwen3", "mistral"),
+                         ::testing::Values("gpt2", "gpt2_erf", "llama", "llama3_rope",
+                                           "llama_linear_rope", "llama_yarn_rope", "qwen2", "qwen3",
+                                           "mistral"),
                          [](const auto& instance) { return std::string(instance.param); });
 
 }  // namespace

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A real pretrained Llama (GQA) against fp64 references: 200 greedy steps, and loss, gradients and weights of training.
+// A real pretrained Llama (GQA) against fp64 references: 200 greedy steps, and loss, gradients and
+// weights of training.
 #include <cmath>
 #include <nlohmann/json.hpp>
 
@@ -20,14 +21,18 @@ TEST(Stories260K, TwoHundredGreedySteps) {
   const SafetensorsFile reference(folder + "/ref_greedy.safetensors");
   const auto ids = testing::to_doubles(reference.tensor("ids"));
   const Tensor expected = reference.tensor("logits");
-  Generator generator(read_model_config(folder + "/config.json"), DType::f32, 1, 201,
-                      [&](const Context& ctx, ParameterStore& store) { load_hf_weights(ctx, folder, store); });
+  Generator generator(
+      read_model_config(folder + "/config.json"), DType::f32, 1, 201,
+      [&](const Context& ctx, ParameterStore& store) { load_hf_weights(ctx, folder, store); });
   double worst = 0.0;
   for (size_t i = 0; i + 1 < ids.size(); ++i) {
     const Tensor logits = generator.append({{0, {int32_t(ids[i])}}});
-    const auto found = testing::to_doubles(logits), wanted = testing::to_doubles(expected.select(0, int64_t(i)));
-    for (size_t j = 0; j < wanted.size(); ++j) worst = std::max(worst, std::fabs(found[j] - wanted[j]));
-    ASSERT_EQ(sample_token(logits.select(0, 0), {.temperature = 0.0}, 0, 0), int32_t(ids[i + 1])) << "step " << i;
+    const auto found = testing::to_doubles(logits),
+               wanted = testing::to_doubles(expected.select(0, int64_t(i)));
+    for (size_t j = 0; j < wanted.size(); ++j)
+      worst = std::max(worst, std::fabs(found[j] - wanted[j]));
+    ASSERT_EQ(sample_token(logits.select(0, 0), {.temperature = 0.0}, 0, 0), int32_t(ids[i + 1]))
+        << "step " << i;
   }
   EXPECT_LT(worst, 1e-3);
 }
@@ -35,7 +40,9 @@ TEST(Stories260K, TwoHundredGreedySteps) {
 // A whole prompt at once gives the logits of one token at a time.
 TEST(Stories260K, PrefillEqualsSteps) {
   FORJA_REQUIRE_ASSET(folder, kFolder);
-  const auto load = [&](const Context& ctx, ParameterStore& store) { load_hf_weights(ctx, folder, store); };
+  const auto load = [&](const Context& ctx, ParameterStore& store) {
+    load_hf_weights(ctx, folder, store);
+  };
   const ModelConfig model = read_model_config(folder + "/config.json");
   const std::vector<int32_t> prompt = {1, 403, 407, 261, 378, 320};
   Generator whole(model, DType::f32, 2, 32, load), single(model, DType::f32, 1, 32, load);
@@ -62,8 +69,11 @@ std::vector<Place> places(const std::string& name) {
   if (part == "mlp_norm.weight") return {{"ffn_norm.weight", layer, 0, 64, false}};
   if (part == "attention.output.weight") return {{"wo.weight", layer, 0, 64, false}};
   if (part == "mlp.down.weight") return {{"w2.weight", layer, 0, 64, false}};
-  if (part == "mlp.up.weight") return {{"w1.weight", layer, 0, 172, false}, {"w3.weight", layer, 172, 172, false}};
-  return {{"wq.weight", layer, 0, 64, true}, {"wk.weight", layer, 64, 32, true}, {"wv.weight", layer, 96, 32, false}};
+  if (part == "mlp.up.weight")
+    return {{"w1.weight", layer, 0, 172, false}, {"w3.weight", layer, 172, 172, false}};
+  return {{"wq.weight", layer, 0, 64, true},
+          {"wk.weight", layer, 64, 32, true},
+          {"wv.weight", layer, 96, 32, false}};
 }
 
 int64_t stored_row(const Place& place, int64_t row) {
@@ -74,8 +84,8 @@ int64_t stored_row(const Place& place, int64_t row) {
 }
 
 // Ours and theirs of one place, row by row.
-void collect(const SafetensorsFile& reference, const std::string& kind, const Place& place, const Tensor& ours,
-             std::vector<double>* found, std::vector<double>* expected) {
+void collect(const SafetensorsFile& reference, const std::string& kind, const Place& place,
+             const Tensor& ours, std::vector<double>* found, std::vector<double>* expected) {
   Tensor theirs = reference.tensor(kind + "." + place.name);
   if (place.layer >= 0) theirs = theirs.select(0, place.layer);
   if (ours.rank == 1) {
@@ -85,7 +95,8 @@ void collect(const SafetensorsFile& reference, const std::string& kind, const Pl
   }
   for (int64_t r = 0; r < place.rows; ++r) {
     for (double x : testing::to_doubles(ours.select(0, place.row + r))) found->push_back(x);
-    for (double x : testing::to_doubles(theirs.select(0, stored_row(place, r)))) expected->push_back(x);
+    for (double x : testing::to_doubles(theirs.select(0, stored_row(place, r))))
+      expected->push_back(x);
   }
 }
 
@@ -105,13 +116,16 @@ TEST(Stories260K, LossGradientsAndTenAdamWSteps) {
   TrainEngine engine(config, mesh, &plan);
   load_hf_weights(engine.context(), folder, engine.store());
 
-  const auto compare = [&](const std::string& kind, auto tensor_of, double norm_bound, double element_bound) {
+  const auto compare = [&](const std::string& kind, auto tensor_of, double norm_bound,
+                           double element_bound) {
     for (const auto& p : engine.store().all()) {
       for (const Place& place : places(p->spec.name)) {
         std::vector<double> found, expected;
         collect(reference, kind, place, tensor_of(*p), &found, &expected);
-        EXPECT_LT(testing::relative_norm(found, expected), norm_bound) << kind << " " << p->spec.name;
-        for (size_t i = 0; i < found.size(); ++i) ASSERT_NEAR(found[i], expected[i], element_bound) << p->spec.name;
+        EXPECT_LT(testing::relative_norm(found, expected), norm_bound)
+            << kind << " " << p->spec.name;
+        for (size_t i = 0; i < found.size(); ++i)
+          ASSERT_NEAR(found[i], expected[i], element_bound) << p->spec.name;
       }
     }
   };
@@ -126,10 +140,16 @@ TEST(Stories260K, LossGradientsAndTenAdamWSteps) {
     const double norm = json["grad_norm_before_clip"][size_t(s - 1)];
     EXPECT_NEAR(result.loss, loss, 1e-5 * loss + 1e-6) << "step " << s;
     EXPECT_NEAR(result.gradient_norm, norm, 1e-4 * norm) << "step " << s;
-    if (s == 1) compare("grad", [](const Parameter& p) { return p.gradient; }, 1e-5, 1e-4);
+    if (s == 1)
+      compare(
+          "grad", [](const Parameter& p) { return p.gradient; }, 1e-5, 1e-4);
     // Elements against the learning rate: AdamW divides by very small second moments.
-    if (s == 1) compare("step1", [](const Parameter& p) { return p.master; }, 1e-5, 1e-3);
-    if (s == 10) compare("step10", [](const Parameter& p) { return p.master; }, 1e-5, 1e-3);
+    if (s == 1)
+      compare(
+          "step1", [](const Parameter& p) { return p.master; }, 1e-5, 1e-3);
+    if (s == 10)
+      compare(
+          "step10", [](const Parameter& p) { return p.master; }, 1e-5, 1e-3);
   }
 }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Ranks that are threads of one process. Every collective is: publish a pointer, meet, read the others, meet again.
-// Reductions go in rank order, so every rank computes the same bits.
+// Ranks that are threads of one process. Every collective is: publish a pointer, meet, read the
+// others, meet again. Reductions go in rank order, so every rank computes the same bits.
 #include <barrier>
 #include <condition_variable>
 #include <cstring>
@@ -30,7 +30,8 @@ struct Meeting {
 
 class LocalTransport : public Transport {
  public:
-  LocalTransport(std::shared_ptr<Meeting> meeting, int rank) : meeting_(std::move(meeting)), rank_(rank) {}
+  LocalTransport(std::shared_ptr<Meeting> meeting, int rank)
+      : meeting_(std::move(meeting)), rank_(rank) {}
 
   int rank() const override { return rank_; }
   int size() const override { return meeting_->size; }
@@ -65,7 +66,8 @@ class LocalTransport : public Transport {
 
   void broadcast(const Tensor& data, int root) override {
     publish(data.data);
-    if (rank_ != root) std::memcpy(data.data, meeting_->published[size_t(root)], size_t(data.num_bytes()));
+    if (rank_ != root)
+      std::memcpy(data.data, meeting_->published[size_t(root)], size_t(data.num_bytes()));
     meet();
   }
 
@@ -74,7 +76,8 @@ class LocalTransport : public Transport {
     publish(in.data);
     for (int r = 0; r < size(); ++r) {
       std::memcpy(static_cast<uint8_t*>(out.data) + r * part,
-                  static_cast<const uint8_t*>(meeting_->published[size_t(r)]) + rank_ * part, size_t(part));
+                  static_cast<const uint8_t*>(meeting_->published[size_t(r)]) + rank_ * part,
+                  size_t(part));
     }
     meet();
   }
@@ -127,8 +130,8 @@ class LocalTransport : public Transport {
  private:
   enum class Progress { waiting, posted, done };
 
-  // Posts a send, sees that it was taken, or takes a waiting message; false when nothing is possible yet. The mutex is
-  // held.
+  // Posts a send, sees that it was taken, or takes a waiting message; false when nothing is
+  // possible yet. The mutex is held.
   bool advance(const PointToPoint& part, Progress& progress) {
     auto& mail = meeting_->mail;
     if (part.kind == PointToPoint::Kind::send) {
@@ -145,8 +148,9 @@ class LocalTransport : public Transport {
     }
     const auto slot = mail.find({part.peer, rank_});
     if (slot == mail.end()) return false;
-    FORJA_CHECK(slot->second->num_bytes() == part.data.num_bytes(), "rank {} sends {}, rank {} expects {}", part.peer,
-                slot->second->to_string(), rank_, part.data.to_string());
+    FORJA_CHECK(slot->second->num_bytes() == part.data.num_bytes(),
+                "rank {} sends {}, rank {} expects {}", part.peer, slot->second->to_string(), rank_,
+                part.data.to_string());
     std::memcpy(part.data.data, slot->second->data, size_t(part.data.num_bytes()));
     mail.erase(slot);
     progress = Progress::done;
@@ -180,7 +184,8 @@ std::vector<std::unique_ptr<Communicator>> make_local_communicators(int size) {
   auto meeting = std::make_shared<Meeting>(size);
   std::vector<std::unique_ptr<Communicator>> out;
   for (int r = 0; r < size; ++r) {
-    out.push_back(make_queued_communicator(std::make_unique<LocalTransport>(meeting, r), start_comm_thread()));
+    out.push_back(make_queued_communicator(std::make_unique<LocalTransport>(meeting, r),
+                                           start_comm_thread()));
   }
   return out;
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// All calls are non-blocking MPI, polled with short sleeps: a blocking call would burn a core that the ranks of a node
-// compute on. Counts above 2^31 go in pieces.
+// All calls are non-blocking MPI, polled with short sleeps: a blocking call would burn a core that
+// the ranks of a node compute on. Counts above 2^31 go in pieces.
 #include "csrc/comm/mpi/mpi_transport.h"
 
 #include <sched.h>
@@ -28,11 +28,16 @@ constexpr int64_t kPieceElements = int64_t(1) << 28;
 
 MPI_Datatype mpi_type(DType dtype) {
   switch (dtype) {
-    case DType::f32: return MPI_FLOAT;
-    case DType::f64: return MPI_DOUBLE;
-    case DType::i32: return MPI_INT32_T;
-    case DType::i64: return MPI_INT64_T;
-    default: fail("no MPI reduction of {}", dtype_name(dtype));
+    case DType::f32:
+      return MPI_FLOAT;
+    case DType::f64:
+      return MPI_DOUBLE;
+    case DType::i32:
+      return MPI_INT32_T;
+    case DType::i64:
+      return MPI_INT64_T;
+    default:
+      fail("no MPI reduction of {}", dtype_name(dtype));
   }
 }
 
@@ -43,7 +48,8 @@ MPI_Op mpi_op(ReduceOp op) {
 void wait_all(std::vector<MPI_Request>& requests) {
   int done = 0;
   for (int tries = 0;; ++tries) {
-    check_mpi(MPI_Testall(int(requests.size()), requests.data(), &done, MPI_STATUSES_IGNORE), "MPI_Testall");
+    check_mpi(MPI_Testall(int(requests.size()), requests.data(), &done, MPI_STATUSES_IGNORE),
+              "MPI_Testall");
     if (done) return;
     if (tries < 64) {
       ::sched_yield();
@@ -76,7 +82,8 @@ class MpiTransport : public Transport {
   int size() const override { return size_; }
   std::string backend() const override { return "mpi"; }
 
-  // Reduce-scatter and all-gather: every element is summed on one rank only, so all ranks get the same bits.
+  // Reduce-scatter and all-gather: every element is summed on one rank only, so all ranks get the
+  // same bits.
   void all_reduce(const Tensor& data, ReduceOp op) override {
     const int64_t n = data.num_elements();
     for (int64_t begin = 0; begin < n; begin += kPieceElements) {
@@ -88,7 +95,8 @@ class MpiTransport : public Transport {
     const int64_t n = out.num_elements();
     FORJA_CHECK(n < INT32_MAX, "reduce_scatter of {} elements a rank", n);
     MPI_Request request;
-    check_mpi(MPI_Ireduce_scatter_block(in.data, out.data, int(n), mpi_type(in.dtype), mpi_op(op), comm_, &request),
+    check_mpi(MPI_Ireduce_scatter_block(in.data, out.data, int(n), mpi_type(in.dtype), mpi_op(op),
+                                        comm_, &request),
               "MPI_Ireduce_scatter_block");
     wait_one(request);
   }
@@ -99,7 +107,8 @@ class MpiTransport : public Transport {
     const bool in_place = in.data == at(out, n * rank_);
     const MPI_Datatype type = raw_type(in.dtype);
     MPI_Request request;
-    check_mpi(MPI_Iallgather(in_place ? MPI_IN_PLACE : in.data, int(n), type, out.data, int(n), type, comm_, &request),
+    check_mpi(MPI_Iallgather(in_place ? MPI_IN_PLACE : in.data, int(n), type, out.data, int(n),
+                             type, comm_, &request),
               "MPI_Iallgather");
     wait_one(request);
   }
@@ -108,8 +117,8 @@ class MpiTransport : public Transport {
     const int64_t n = data.num_elements();
     for (int64_t begin = 0; begin < n; begin += kPieceElements) {
       MPI_Request request;
-      check_mpi(MPI_Ibcast(at(data, begin), int(std::min(kPieceElements, n - begin)), raw_type(data.dtype), root, comm_,
-                           &request),
+      check_mpi(MPI_Ibcast(at(data, begin), int(std::min(kPieceElements, n - begin)),
+                           raw_type(data.dtype), root, comm_, &request),
                 "MPI_Ibcast");
       wait_one(request);
     }
@@ -120,7 +129,8 @@ class MpiTransport : public Transport {
     FORJA_CHECK(part < INT32_MAX, "all_to_all of {} elements a rank", part);
     const MPI_Datatype type = raw_type(in.dtype);
     MPI_Request request;
-    check_mpi(MPI_Ialltoall(in.data, int(part), type, out.data, int(part), type, comm_, &request), "MPI_Ialltoall");
+    check_mpi(MPI_Ialltoall(in.data, int(part), type, out.data, int(part), type, comm_, &request),
+              "MPI_Ialltoall");
     wait_one(request);
   }
 
@@ -133,9 +143,13 @@ class MpiTransport : public Transport {
         const MPI_Datatype type = raw_type(part.data.dtype);
         requests.emplace_back();
         if (part.kind == PointToPoint::Kind::send) {
-          check_mpi(MPI_Issend(at(part.data, begin), count, type, part.peer, 0, comm_, &requests.back()), "MPI_Issend");
+          check_mpi(
+              MPI_Issend(at(part.data, begin), count, type, part.peer, 0, comm_, &requests.back()),
+              "MPI_Issend");
         } else {
-          check_mpi(MPI_Irecv(at(part.data, begin), count, type, part.peer, 0, comm_, &requests.back()), "MPI_Irecv");
+          check_mpi(
+              MPI_Irecv(at(part.data, begin), count, type, part.peer, 0, comm_, &requests.back()),
+              "MPI_Irecv");
         }
       }
     }
@@ -159,10 +173,14 @@ class MpiTransport : public Transport {
   // Types that are only moved.
   static MPI_Datatype raw_type(DType dtype) {
     switch (dtype_bytes(dtype)) {
-      case 8: return MPI_INT64_T;
-      case 4: return MPI_INT32_T;
-      case 2: return MPI_INT16_T;
-      default: return MPI_INT8_T;
+      case 8:
+        return MPI_INT64_T;
+      case 4:
+        return MPI_INT32_T;
+      case 2:
+        return MPI_INT16_T;
+      default:
+        return MPI_INT8_T;
     }
   }
 
@@ -174,12 +192,14 @@ class MpiTransport : public Transport {
     }
     scratch_.resize(size_t(counts[size_t(rank_)]) * size_t(dtype_bytes(dtype)));
     MPI_Request request;
-    check_mpi(MPI_Ireduce_scatter(data, scratch_.data(), counts.data(), mpi_type(dtype), mpi_op(op), comm_, &request),
+    check_mpi(MPI_Ireduce_scatter(data, scratch_.data(), counts.data(), mpi_type(dtype), mpi_op(op),
+                                  comm_, &request),
               "MPI_Ireduce_scatter");
     wait_one(request);
-    std::memcpy(data + int64_t(offsets[size_t(rank_)]) * dtype_bytes(dtype), scratch_.data(), scratch_.size());
-    check_mpi(MPI_Iallgatherv(MPI_IN_PLACE, 0, MPI_DATATYPE_NULL, data, counts.data(), offsets.data(), raw_type(dtype),
-                              comm_, &request),
+    std::memcpy(data + int64_t(offsets[size_t(rank_)]) * dtype_bytes(dtype), scratch_.data(),
+                scratch_.size());
+    check_mpi(MPI_Iallgatherv(MPI_IN_PLACE, 0, MPI_DATATYPE_NULL, data, counts.data(),
+                              offsets.data(), raw_type(dtype), comm_, &request),
               "MPI_Iallgatherv");
     wait_one(request);
   }
@@ -192,6 +212,8 @@ class MpiTransport : public Transport {
 
 }  // namespace
 
-std::unique_ptr<Transport> make_mpi_transport(MPI_Comm comm) { return std::make_unique<MpiTransport>(comm, false); }
+std::unique_ptr<Transport> make_mpi_transport(MPI_Comm comm) {
+  return std::make_unique<MpiTransport>(comm, false);
+}
 
 }  // namespace forja

@@ -12,14 +12,17 @@ class MpiWorld : public World {
  public:
   explicit MpiWorld(std::string launcher) : launcher_(std::move(launcher)) {
     int provided = 0;
-    check_mpi(MPI_Init_thread(nullptr, nullptr, MPI_THREAD_SERIALIZED, &provided), "MPI_Init_thread");
-    FORJA_CHECK(provided >= MPI_THREAD_SERIALIZED, "this MPI library gives thread level {}, {} is needed", provided,
+    check_mpi(MPI_Init_thread(nullptr, nullptr, MPI_THREAD_SERIALIZED, &provided),
+              "MPI_Init_thread");
+    FORJA_CHECK(provided >= MPI_THREAD_SERIALIZED,
+                "this MPI library gives thread level {}, {} is needed", provided,
                 int(MPI_THREAD_SERIALIZED));
     MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
     gather_hosts();
     thread_ = start_comm_thread();
-    communicator_ = size_ == 1 ? make_self_communicator()
-                               : make_queued_communicator(make_mpi_transport(MPI_COMM_WORLD), thread_);
+    communicator_ = size_ == 1
+                        ? make_self_communicator()
+                        : make_queued_communicator(make_mpi_transport(MPI_COMM_WORLD), thread_);
   }
   ~MpiWorld() override {
     communicator_.reset();
@@ -46,7 +49,8 @@ class MpiWorld : public World {
     int length = 0;
     check_mpi(MPI_Get_processor_name(name, &length), "MPI_Get_processor_name");
     std::vector<char> all(size_t(size_) * sizeof(name));
-    check_mpi(MPI_Allgather(name, sizeof(name), MPI_CHAR, all.data(), sizeof(name), MPI_CHAR, MPI_COMM_WORLD),
+    check_mpi(MPI_Allgather(name, sizeof(name), MPI_CHAR, all.data(), sizeof(name), MPI_CHAR,
+                            MPI_COMM_WORLD),
               "MPI_Allgather");
     for (int r = 0; r < size_; ++r) hosts_.emplace_back(all.data() + size_t(r) * sizeof(name));
     for (int r = 0; r < size_; ++r) {
@@ -65,6 +69,8 @@ class MpiWorld : public World {
 
 }  // namespace
 
-std::unique_ptr<World> start_mpi_world(const std::string& launcher) { return std::make_unique<MpiWorld>(launcher); }
+std::unique_ptr<World> start_mpi_world(const std::string& launcher) {
+  return std::make_unique<MpiWorld>(launcher);
+}
 
 }  // namespace forja

@@ -55,7 +55,8 @@ std::string describe(const Driver& driver, int index) {
   driver.total_memory(&bytes, index);
   driver.attribute(&major, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, index);
   driver.attribute(&minor, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR, index);
-  return fmt::format("{}: {}, {}, compute capability {}.{}", index, name, format_bytes(double(bytes)), major, minor);
+  return fmt::format("{}: {}, {}, compute capability {}.{}", index, name,
+                     format_bytes(double(bytes)), major, minor);
 }
 
 }  // namespace
@@ -70,7 +71,8 @@ GpuSurvey survey_gpus() {
   driver.driver_version(&version);
   driver.device_count(&count);
   GpuSurvey survey;
-  survey.summary = fmt::format("{} GPU{}, driver for CUDA {}.{}", count, count == 1 ? "" : "s", version / 1000, version % 1000 / 10);
+  survey.summary = fmt::format("{} GPU{}, driver for CUDA {}.{}", count, count == 1 ? "" : "s",
+                               version / 1000, version % 1000 / 10);
   for (int i = 0; i < count; ++i) survey.gpus.push_back(describe(driver, i));
   return survey;
 }

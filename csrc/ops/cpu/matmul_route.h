@@ -21,6 +21,6 @@ struct MatmulMachine {
 };
 
 MatmulMachine this_machine();
-MatmulRoute matmul_route(const MatmulMachine& machine, DType dtype, int64_t m, int64_t k);
+MatmulRoute matmul_route(const MatmulMachine& machine, DType dtype, int64_t m);
 
 }  // namespace forja::cpu

@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-// One visitor per configuration struct drives parsing, defaults, printing, validation and documentation.
+// One visitor per configuration struct drives parsing, defaults, printing, validation and
+// documentation.
 //
 //   struct OptimizerConfig {
 //     double lr = 3e-4;
 //     void visit(ConfigVisitor& v) { v.field("lr", lr, "Peak learning rate.", positive()); }
 //   };
 //
-// Reading goes from YAML (file:line:column in every message); a key=value from the command line overrides the file.
+// Reading goes from YAML (file:line:column in every message); a key=value from the command line
+// overrides the file.
 #pragma once
 
 #include <cstdint>
@@ -50,16 +52,21 @@ class ConfigVisitor;
 
 // Anything with `void visit(ConfigVisitor&)`.
 template <class T>
-concept Configurable = requires(T& t, ConfigVisitor& v) { t.visit(v); };
+concept Configurable = requires(T& t, ConfigVisitor& v) {
+  t.visit(v);
+};
 
 class ConfigVisitor {
  public:
   virtual ~ConfigVisitor() = default;
 
   virtual void field(const char* key, bool& value, const char* doc) = 0;
-  virtual void field(const char* key, int64_t& value, const char* doc, const Checks<int64_t>& checks) = 0;
-  virtual void field(const char* key, double& value, const char* doc, const Checks<double>& checks) = 0;
-  virtual void field(const char* key, std::string& value, const char* doc, const Checks<std::string>& checks) = 0;
+  virtual void field(const char* key, int64_t& value, const char* doc,
+                     const Checks<int64_t>& checks) = 0;
+  virtual void field(const char* key, double& value, const char* doc,
+                     const Checks<double>& checks) = 0;
+  virtual void field(const char* key, std::string& value, const char* doc,
+                     const Checks<std::string>& checks) = 0;
   virtual void field(const char* key, std::vector<double>& value, const char* doc) = 0;
   virtual void field(const char* key, std::vector<int64_t>& value, const char* doc) = 0;
   virtual void field(const char* key, std::vector<std::string>& value, const char* doc) = 0;
@@ -72,11 +79,12 @@ class ConfigVisitor {
     field(key, value, doc, check.good ? Checks<double>{std::move(check)} : Checks<double>{});
   }
   void field(const char* key, std::string& value, const char* doc, Check<std::string> check = {}) {
-    field(key, value, doc, check.good ? Checks<std::string>{std::move(check)} : Checks<std::string>{});
+    field(key, value, doc,
+          check.good ? Checks<std::string>{std::move(check)} : Checks<std::string>{});
   }
 
-  // A path to a file or folder, made absolute: relative ones are relative to the file that holds them, or to the working
-  // directory when they come from the command line. Empty means not given.
+  // A path to a file or folder, made absolute: relative ones are relative to the file that holds
+  // them, or to the working directory when they come from the command line. Empty means not given.
   virtual void path(const char* key, std::string& value, const char* doc) = 0;
 
   // A nested mapping.
@@ -105,7 +113,8 @@ class ConfigVisitor {
   [[noreturn]] virtual void fault(const char* key, const std::string& message) = 0;
   // True while reading: the only time when checks across keys make sense.
   virtual bool reading() const { return false; }
-  // From here on, keys of this section that nobody asks for are no fault (a file written for another program).
+  // From here on, keys of this section that nobody asks for are no fault (a file written for
+  // another program).
   virtual void ignore_unknown() {}
   // True when the input gives this key (of this section); only while reading.
   virtual bool has(const char*) const { return false; }
@@ -116,17 +125,19 @@ class ConfigVisitor {
   using Body = std::function<void(ConfigVisitor&)>;
   virtual void section_of(const char* key, const char* doc, const Body& body) = 0;
   virtual void section_or_file_of(const char* key, const char* doc, const Body& body) = 0;
-  virtual void list_of(const char* key, const char* doc, size_t size, const std::function<void(size_t)>& resize,
+  virtual void list_of(const char* key, const char* doc, size_t size,
+                       const std::function<void(size_t)>& resize,
                        const std::function<void(size_t, ConfigVisitor&)>& item) = 0;
 };
 
-// Reads `file` and then `overrides` ("a.b=value", value in YAML) into the struct behind `visit`. Throws bad_input with
-// file:line:column for: YAML that does not parse, an unknown or doubled key (with the nearest known one), a wrong type,
-// a failed check.
+// Reads `file` and then `overrides` ("a.b=value", value in YAML) into the struct behind `visit`.
+// Throws bad_input with file:line:column for: YAML that does not parse, an unknown or doubled key
+// (with the nearest known one), a wrong type, a failed check.
 void read_config_file(const std::string& file, const std::vector<std::string>& overrides,
                       const std::function<void(ConfigVisitor&)>& visit);
 // The same from text; `name` stands for the file in messages and relative paths.
-void read_config_text(const std::string& text, const std::string& name, const std::vector<std::string>& overrides,
+void read_config_text(const std::string& text, const std::string& name,
+                      const std::vector<std::string>& overrides,
                       const std::function<void(ConfigVisitor&)>& visit);
 
 // Every key with its current value, as YAML.

@@ -18,8 +18,8 @@ enum class ExitCode {
   preempted = 75,  // stopped by the scheduler with a checkpoint saved: start me again
 };
 
-// An error with the exit code that the process should end with. The message says what was expected, what was
-// found, where, and what to do.
+// An error with the exit code that the process should end with. The message says what was expected,
+// what was found, where, and what to do.
 class Error : public std::runtime_error {
  public:
   Error(ExitCode code, const std::string& message) : std::runtime_error(message), code_(code) {}
@@ -42,15 +42,16 @@ template <class... Args>
 }
 
 namespace internal {
-[[noreturn]] void check_failed(const char* file, int line, const char* condition, const std::string& message);
+[[noreturn]] void check_failed(const char* file, int line, const char* condition,
+                               const std::string& message);
 }
 
 }  // namespace forja
 
-// FORJA_CHECK(condition, "format", args...): throws Error(failed) with file, line and the formatted message when
-// the condition does not hold. Active in every build type.
-#define FORJA_CHECK(condition, ...)                                                             \
-  do {                                                                                          \
-    if (!(condition)) [[unlikely]]                                                              \
+// FORJA_CHECK(condition, "format", args...): throws Error(failed) with file, line and the formatted
+// message when the condition does not hold. Active in every build type.
+#define FORJA_CHECK(condition, ...)                                                                \
+  do {                                                                                             \
+    if (!(condition)) [[unlikely]]                                                                 \
       ::forja::internal::check_failed(__FILE__, __LINE__, #condition, ::fmt::format(__VA_ARGS__)); \
   } while (false)

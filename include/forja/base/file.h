@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Files: memory-mapped reading, whole-file reading, and writing that never leaves a half-written file under its name.
-// Every function throws Error; a missing or unreadable input is bad_input, a failed write is failed.
+// Files: memory-mapped reading, whole-file reading, and writing that never leaves a half-written
+// file under its name. Every function throws Error; a missing or unreadable input is bad_input, a
+// failed write is failed.
 #pragma once
 
 #include <cstdint>
@@ -29,8 +30,8 @@ class MappedFile {
 
 std::string read_file(const std::string& path);
 
-// A file being written beside its final name. commit() flushes, fsyncs and renames; without commit() the partial file
-// is removed by the destructor.
+// A file being written beside its final name. commit() flushes, fsyncs and renames; without
+// commit() the partial file is removed by the destructor.
 class AtomicFile {
  public:
   explicit AtomicFile(std::string path);

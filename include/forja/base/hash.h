@@ -9,7 +9,9 @@
 namespace forja {
 
 uint64_t hash_bytes(const void* data, int64_t bytes);
-inline uint64_t hash_text(std::string_view text) { return hash_bytes(text.data(), int64_t(text.size())); }
+inline uint64_t hash_text(std::string_view text) {
+  return hash_bytes(text.data(), int64_t(text.size()));
+}
 
 // 16 lower-case hexadecimal digits.
 std::string hash_hex(uint64_t hash);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Lines for people, on standard error. One rank prints: the others stay silent unless something failed there.
-// Process-wide and thread-safe: which rank this process is does not change after start.
+// Lines for people, on standard error. One rank prints: the others stay silent unless something
+// failed there. Process-wide and thread-safe: which rank this process is does not change after
+// start.
 #pragma once
 
 #include <fmt/core.h>
@@ -17,7 +18,8 @@ void set_log_rank(int rank, int world_size);
 
 void log_line(LogLevel level, std::string_view text);
 
-// Draws `text` over the live line when standard error is a terminal ("" removes it); false where it is not.
+// Draws `text` over the live line when standard error is a terminal ("" removes it); false where it
+// is not.
 bool log_live(std::string_view text);
 
 template <class... Args>

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Counter-based random numbers: the same (key, counter) gives the same numbers on every device and in every layout.
-// Source: Salmon et al., "Parallel Random Numbers: As Easy as 1, 2, 3", SC 2011 (Philox4x32-10).
+// Counter-based random numbers: the same (key, counter) gives the same numbers on every device and
+// in every layout. Source: Salmon et al., "Parallel Random Numbers: As Easy as 1, 2, 3", SC 2011
+// (Philox4x32-10).
 #pragma once
 
 #include <cmath>
@@ -33,7 +34,9 @@ FORJA_HD inline Philox4 philox(uint64_t key, uint64_t counter_low, uint64_t coun
 }
 
 // Uniform in [0, 1) with 24 bits.
-FORJA_HD inline float uniform_float(uint32_t bits) { return float(bits >> 8) * (1.0f / 16777216.0f); }
+FORJA_HD inline float uniform_float(uint32_t bits) {
+  return float(bits >> 8) * (1.0f / 16777216.0f);
+}
 
 // The standard normal numbers of elements 2i and 2i+1 (Box-Muller), from the 64 bits (a, b).
 FORJA_HD inline void normal_pair(uint32_t a, uint32_t b, float* first, float* second) {

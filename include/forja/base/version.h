@@ -3,7 +3,8 @@
 
 namespace forja {
 
-extern const char* const kVersion;      // "0.1.0"
-extern const char* const kGitRevision;  // of the tree at configure time, "-dirty" behind it when it was changed
+extern const char* const kVersion;  // "0.1.0"
+extern const char* const
+    kGitRevision;  // of the tree at configure time, "-dirty" behind it when it was changed
 
 }  // namespace forja

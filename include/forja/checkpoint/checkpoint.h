@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Checkpoints: a directory of safetensors shards and a manifest.json. It is written beside, synced, then renamed: what
-// has the name is whole. Every data-parallel rank writes its share of the parameters; any number of ranks loads them.
+// Checkpoints: a directory of safetensors shards and a manifest.json. It is written beside, synced,
+// then renamed: what has the name is whole. Every data-parallel rank writes its share of the
+// parameters; any number of ranks loads them.
 #pragma once
 
 #include <cstdint>
@@ -26,14 +27,15 @@ struct TrainState {
 // "step-00000100".
 std::string checkpoint_name(int64_t step);
 
-// Writes <directory>/step-XXXXXXXX, then removes checkpoints beyond the newest `keep_last` (0: keeps all). Collective.
-// config_yaml is the resolved configuration. Throws on every rank when one of them fails; nothing half-written stays,
-// and older checkpoints are not touched.
-void save_checkpoint(const std::string& directory, const TrainState& state, const ParameterStore& store,
-                     const std::string& config_yaml, int64_t keep_last, Communicator& group);
+// Writes <directory>/step-XXXXXXXX, then removes checkpoints beyond the newest `keep_last` (0:
+// keeps all). Collective. config_yaml is the resolved configuration. Throws on every rank when one
+// of them fails; nothing half-written stays, and older checkpoints are not touched.
+void save_checkpoint(const std::string& directory, const TrainState& state,
+                     const ParameterStore& store, const std::string& config_yaml, int64_t keep_last,
+                     Communicator& group);
 
-// Reads parameters, and the optimizer's moments where the store trains, and returns the state. Throws bad_input for
-// a damaged file, a newer format, or shapes that differ.
+// Reads parameters, and the optimizer's moments where the store trains, and returns the state.
+// Throws bad_input for a damaged file, a newer format, or shapes that differ.
 TrainState load_checkpoint(const Context& ctx, const std::string& path, ParameterStore& store);
 
 // Newest whole checkpoint of a run's checkpoint directory, or nothing.

@@ -13,7 +13,8 @@
 
 namespace forja {
 
-// The tensors of a directory, whatever the number of files. Throws bad_input for a missing or damaged file.
+// The tensors of a directory, whatever the number of files. Throws bad_input for a missing or
+// damaged file.
 class HfTensors {
  public:
   explicit HfTensors(const std::string& directory);
@@ -29,8 +30,9 @@ class HfTensors {
 
 bool is_hf_directory(const std::string& path);
 
-// Fills every parameter of the store from its Hugging Face segments (dtype converted, transposed where stored so).
-// Throws bad_input with both shapes where they differ, and for a tensor that is missing.
+// Fills every parameter of the store from its Hugging Face segments (dtype converted, transposed
+// where stored so). Throws bad_input with both shapes where they differ, and for a tensor that is
+// missing.
 void load_hf_weights(const Context& ctx, const std::string& directory, ParameterStore& store);
 
 }  // namespace forja

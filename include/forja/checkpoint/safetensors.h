@@ -44,7 +44,8 @@ class SafetensorsFile {
 };
 
 // Writes a whole file atomically: tensors in the order given, contiguous host memory.
-void write_safetensors(const std::string& path, const std::vector<std::pair<std::string, Tensor>>& tensors,
+void write_safetensors(const std::string& path,
+                       const std::vector<std::pair<std::string, Tensor>>& tensors,
                        const std::map<std::string, std::string>& metadata = {});
 
 // Elements of a contiguous tensor of any float dtype as fp32; `out` has num_elements.

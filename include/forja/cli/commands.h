@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The subcommands of the binary. Each add_* registers one; its callback does the work and throws Error on failure.
+// The subcommands of the binary. Each add_* registers one; its callback does the work and throws
+// Error on failure.
 #pragma once
 
 namespace CLI {

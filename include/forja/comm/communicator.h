@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Communication among the ranks of a group. Every call is enqueued in order and returns an Event at once; the buffers
-// belong to the call until the event is complete. All ranks of a group make the same calls in the same order.
+// Communication among the ranks of a group. Every call is enqueued in order and returns an Event at
+// once; the buffers belong to the call until the event is complete. All ranks of a group make the
+// same calls in the same order.
 #pragma once
 
 #include <cstdint>
@@ -29,8 +30,9 @@ struct PointToPoint {
   int peer;
 };
 
-// Legend: n = size(). Tensors are contiguous; reductions take f32, f64, i32 and i64. Results are bitwise the same on
-// every rank. Errors (of the network, of another rank) are thrown by Event::wait.
+// Legend: n = size(). Tensors are contiguous; reductions take f32, f64, i32 and i64. Results are
+// bitwise the same on every rank. Errors (of the network, of another rank) are thrown by
+// Event::wait.
 class Communicator {
  public:
   virtual ~Communicator() = default;
@@ -42,7 +44,8 @@ class Communicator {
   // data[i] = op over the ranks of data[i].
   virtual Event all_reduce(const Tensor& data, ReduceOp op, CommLabel label) = 0;
   // out [m] = this rank's m of op over the ranks of in [n m].
-  virtual Event reduce_scatter(const Tensor& in, const Tensor& out, ReduceOp op, CommLabel label) = 0;
+  virtual Event reduce_scatter(const Tensor& in, const Tensor& out, ReduceOp op,
+                               CommLabel label) = 0;
   // out [n m] = in [m] of every rank, in rank order. in may be this rank's part of out.
   virtual Event all_gather(const Tensor& in, const Tensor& out, CommLabel label) = 0;
   // data = data of `root`.

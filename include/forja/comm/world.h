@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// All ranks of a launch. MPI is initialised only under a launcher (mpirun, srun); alone, a process is a world of one.
+// All ranks of a launch. MPI is initialised only under a launcher (mpirun, srun); alone, a process
+// is a world of one.
 #pragma once
 
 #include <memory>

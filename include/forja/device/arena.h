@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Owned memory. An Arena hands out pieces of one block by bumping an offset; nothing is freed singly. Running the same
-// code once on a planning arena (which hands out no memory, only counts) gives the exact size of the block that the
-// real run needs: memory is known before step 0.
+// Owned memory. An Arena hands out pieces of one block by bumping an offset; nothing is freed
+// singly. Running the same code once on a planning arena (which hands out no memory, only counts)
+// gives the exact size of the block that the real run needs: memory is known before step 0.
 #pragma once
 
 #include <cstdint>
@@ -17,17 +17,20 @@ class Arena {
 
   // A planning arena: allocate() returns nullptr and counts.
   explicit Arena(std::string name);
-  // A real one of `capacity_bytes` on `device`. Host memory is mapped lazily by the system in large pages where it
-  // can, so every byte is on the memory node of the thread that first touches it. Throws when there is not enough.
+  // A real one of `capacity_bytes` on `device`. Host memory is mapped lazily by the system in large
+  // pages where it can, so every byte is on the memory node of the thread that first touches it.
+  // Throws when there is not enough.
   Arena(std::string name, Device device, int64_t capacity_bytes);
   Arena(const Arena&) = delete;
   Arena& operator=(const Arena&) = delete;
   ~Arena();
 
-  // `bytes` bytes aligned to kAlignment. Throws when a real arena is full: a fault of the plan, never of the user.
+  // `bytes` bytes aligned to kAlignment. Throws when a real arena is full: a fault of the plan,
+  // never of the user.
   void* allocate(int64_t bytes);
 
-  // The stack discipline of scratch memory: everything allocated after mark() is given back by release(mark).
+  // The stack discipline of scratch memory: everything allocated after mark() is given back by
+  // release(mark).
   int64_t mark() const { return used_; }
   void release(int64_t mark) { used_ = mark; }
 

@@ -10,7 +10,8 @@ namespace forja {
 struct Context {
   Device device;
   Arena* workspace = nullptr;  // scratch of ops and layers, used as a stack (ArenaScope); not owned
-  // A planning run: ops check their arguments and take their scratch, then return without touching data.
+  // A planning run: ops check their arguments and take their scratch, then return without touching
+  // data.
   bool planning() const { return workspace->planning(); }
 };
 

@@ -7,7 +7,8 @@
 
 namespace forja {
 
-// A handle to something that will have happened. Copies refer to the same completion. A default Event is complete.
+// A handle to something that will have happened. Copies refer to the same completion. A default
+// Event is complete.
 class Event {
  public:
   struct State;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Which GPUs are here. The driver is loaded when first asked: the binary starts on machines without one.
+// Which GPUs are here. The driver is loaded when first asked: the binary starts on machines without
+// one.
 #pragma once
 
 #include <string>

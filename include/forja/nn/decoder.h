@@ -17,7 +17,8 @@ namespace forja {
 struct DecoderInput {
   Tensor tokens;        // [N] int32
   Tensor targets;       // [N] int32, negative: none
-  Tensor coefficients;  // [N] fp32: the loss is -sum coefficient log_probability; read in training only
+  Tensor coefficients;  // [N] fp32: the loss is -sum coefficient log_probability; read in training
+                        // only
   RowInfo rows;         // rope tables are filled in by the decoder
 };
 
@@ -35,19 +36,20 @@ class Decoder {
   // Tables of rotary positions.
   void allocate_constants(Arena& arena);
 
-  // Training: log_probabilities [N] fp32; the head's gradient is made on the way. What backward needs comes from
-  // `stash_arena`.
+  // Training: log_probabilities [N] fp32; the head's gradient is made on the way. What backward
+  // needs comes from `stash_arena`.
   void forward(const Context& ctx, Arena& stash_arena, DecoderInput input, DecoderStash& stash,
                const Tensor& log_probabilities) const;
-  // Adds to every gradient. unit_ready(u) is called when the gradients of unit u (see ParameterSpec) are complete.
+  // Adds to every gradient. unit_ready(u) is called when the gradients of unit u (see
+  // ParameterSpec) are complete.
   void backward(const Context& ctx, DecoderInput input, DecoderStash& stash,
                 const std::function<void(int)>& unit_ready) const;
 
   // Evaluation: log-probabilities only, nothing kept.
   void evaluate(const Context& ctx, DecoderInput input, const Tensor& log_probabilities) const;
 
-  // Generation: rows of new tokens, whose keys and values go to the caches (one a layer, or none); logits [R, V] fp32 of
-  // the rows `logit_rows`.
+  // Generation: rows of new tokens, whose keys and values go to the caches (one a layer, or none);
+  // logits [R, V] fp32 of the rows `logit_rows`.
   void generate(const Context& ctx, DecoderInput input, const std::vector<KeyValueCache>& caches,
                 const std::vector<int64_t>& logit_rows, const Tensor& logits) const;
 
@@ -57,7 +59,8 @@ class Decoder {
  private:
   Tensor embed(const Context& ctx, Arena& arena, const DecoderInput& input) const;
   // Runs the layers without keeping anything; returns the final hidden rows, from the workspace.
-  Tensor run_inference(const Context& ctx, DecoderInput& input, const std::vector<KeyValueCache>& caches) const;
+  Tensor run_inference(const Context& ctx, DecoderInput& input,
+                       const std::vector<KeyValueCache>& caches) const;
   void add_tables(DecoderInput& input) const;
 
   ModelConfig model_;

@@ -9,7 +9,8 @@
 
 namespace forja {
 
-// Legend: N rows, I inputs, O outputs. Weight [O, I], bias [O] (may be absent). Holds pointers into the store.
+// Legend: N rows, I inputs, O outputs. Weight [O, I], bias [O] (may be absent). Holds pointers into
+// the store.
 class Linear {
  public:
   struct Spec {

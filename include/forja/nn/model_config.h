@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// One decoder, described by data. A model file uses Hugging Face's config names where one exists; a published
-// config.json reads as one: what its model_type implies (Qwen2's biases, Qwen3's QK-norm, GPT-2's names) comes from a
-// table.
+// One decoder, described by data. A model file uses Hugging Face's config names where one exists; a
+// published config.json reads as one: what its model_type implies (Qwen2's biases, Qwen3's QK-norm,
+// GPT-2's names) comes from a table.
 #pragma once
 
 #include <cstdint>
@@ -32,19 +32,21 @@ struct ModelConfig {
   int64_t num_attention_heads = 12;
   int64_t num_key_value_heads = 0;  // 0: num_attention_heads
   int64_t head_dim = 0;             // 0: hidden_size / num_attention_heads
-  int64_t intermediate_size = 0;    // 0: 4 hidden_size for gelu, 8/3 hidden_size rounded up to 64 for swiglu
+  int64_t intermediate_size =
+      0;  // 0: 4 hidden_size for gelu, 8/3 hidden_size rounded up to 64 for swiglu
   int64_t max_position_embeddings = 2048;
   std::string norm = "rms_norm";  // rms_norm, layer_norm
   double norm_eps = 1e-5;
   std::string position = "rope";  // rope, learned
   RopeConfig rope;
-  std::string mlp = "swiglu";  // swiglu, gelu_tanh, gelu_erf
-  bool attention_bias = false;         // of q, k, v
+  std::string mlp = "swiglu";   // swiglu, gelu_tanh, gelu_erf
+  bool attention_bias = false;  // of q, k, v
   bool attention_output_bias = false;
   bool mlp_bias = false;
   bool qk_norm = false;
-  int64_t sliding_window = 0;            // 0: none
-  std::vector<std::string> layer_types;  // full_attention or sliding_attention for each layer; empty: all the same
+  int64_t sliding_window = 0;  // 0: none
+  std::vector<std::string>
+      layer_types;  // full_attention or sliding_attention for each layer; empty: all the same
   bool tie_word_embeddings = false;
   double initializer_range = 0.02;
   double dropout = 0.0;

@@ -19,20 +19,23 @@ class Norm {
     void list(StashEntries& out) const;
   };
 
-  Norm(ParameterStore& store, const ModelConfig& model, const std::string& name, const std::string& hf_name,
-       int64_t size, int unit);
+  Norm(ParameterStore& store, const ModelConfig& model, const std::string& name,
+       const std::string& hf_name, int64_t size, int unit);
 
   // y = norm(x). x is kept in the stash as it is; statistics come from `arena`.
-  void forward(const Context& ctx, Arena& arena, const Tensor& x, const Tensor& y, Stash& stash) const;
+  void forward(const Context& ctx, Arena& arena, const Tensor& x, const Tensor& y,
+               Stash& stash) const;
   // y = norm(x + residual); the sum comes from `arena`.
-  void add_forward(const Context& ctx, Arena& arena, const Tensor& x, const Tensor& residual, const Tensor& y,
-                   Stash& stash) const;
-  // dx = gradient through the norm + residual_gradient (may be undefined); adds to the gradients of the parameters.
-  void backward(const Context& ctx, const Stash& stash, const Tensor& dy, const Tensor& residual_gradient,
-                const Tensor& dx) const;
+  void add_forward(const Context& ctx, Arena& arena, const Tensor& x, const Tensor& residual,
+                   const Tensor& y, Stash& stash) const;
+  // dx = gradient through the norm + residual_gradient (may be undefined); adds to the gradients of
+  // the parameters.
+  void backward(const Context& ctx, const Stash& stash, const Tensor& dy,
+                const Tensor& residual_gradient, const Tensor& dx) const;
 
   // RMS norm of each head, in place allowed: x, y [N, heads, D] strided. statistics [N heads].
-  void forward_heads(const Context& ctx, const Tensor& x, const Tensor& y, const Tensor& rstd) const;
+  void forward_heads(const Context& ctx, const Tensor& x, const Tensor& y,
+                     const Tensor& rstd) const;
   void backward_heads(const Context& ctx, const Tensor& dy, const Tensor& x, const Tensor& rstd,
                       const Tensor& dx) const;
 

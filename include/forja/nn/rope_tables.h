@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Cosines and sines of rotary positions with the scalings of published models.
-// Sources: Su et al., "RoFormer", 2021; Chen et al., "Extending Context Window ... via Positional Interpolation", 2023
-// (linear); Llama 3.1 (llama3); Peng et al., "YaRN", 2023, sections 3.2 and 3.4 (yarn).
+// Sources: Su et al., "RoFormer", 2021; Chen et al., "Extending Context Window ... via Positional
+// Interpolation", 2023 (linear); Llama 3.1 (llama3); Peng et al., "YaRN", 2023, sections 3.2
+// and 3.4 (yarn).
 #pragma once
 
 #include <vector>

@@ -9,10 +9,10 @@
 namespace forja {
 
 enum class StashUse {
-  input_gradient,           // read by backward_input
-  weight_gradient,          // read by backward_weight
-  both_gradients,           // read by both
-  made_by_input_gradient,   // made by backward_input for backward_weight
+  input_gradient,          // read by backward_input
+  weight_gradient,         // read by backward_weight
+  both_gradients,          // read by both
+  made_by_input_gradient,  // made by backward_input for backward_weight
 };
 
 struct StashEntry {

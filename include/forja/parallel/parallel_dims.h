@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// How the ranks of a run are laid out: world = pp x dp x cp x tp, tp innermost, so that tensor-parallel neighbours are
-// neighbours in the node. An *axis* is one of these factors.
+// How the ranks of a run are laid out: world = pp x dp x cp x tp, tp innermost, so that
+// tensor-parallel neighbours are neighbours in the node. An *axis* is one of these factors.
 #pragma once
 
 #include <cstdint>
@@ -17,7 +17,8 @@ struct ParallelConfig {
   int64_t bucket_mb = 25;
 
   void visit(ConfigVisitor& v) {
-    v.field("bucket_mb", bucket_mb, "Size in MiB of the gradient buckets that are reduced while backward runs.",
+    v.field("bucket_mb", bucket_mb,
+            "Size in MiB of the gradient buckets that are reduced while backward runs.",
             positive<int64_t>());
   }
 };
@@ -37,7 +38,8 @@ struct ParallelDims {
   int rank(const Coordinates& c) const;
 };
 
-// The communicators of this rank, one for each axis, and the one over which gradients reduce (dp x cp).
+// The communicators of this rank, one for each axis, and the one over which gradients reduce (dp x
+// cp).
 struct Mesh {
   ParallelDims dims;
   ParallelDims::Coordinates coordinates;

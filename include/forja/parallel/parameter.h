@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Parameters describe themselves; initialisation, sharding, checkpoints, conversion and counting read the description
-// and nothing repeats it. The store owns their memory.
+// Parameters describe themselves; initialisation, sharding, checkpoints, conversion and counting
+// read the description and nothing repeats it. The store owns their memory.
 #pragma once
 
 #include <cstdint>
@@ -14,7 +14,8 @@
 
 namespace forja {
 
-// Where a Hugging Face checkpoint keeps a part of a parameter: `rows` rows of dim 0, one after the other.
+// Where a Hugging Face checkpoint keeps a part of a parameter: `rows` rows of dim 0, one after the
+// other.
 struct HfSegment {
   std::string name;
   int64_t rows = 0;
@@ -28,9 +29,10 @@ struct ParameterSpec {
   std::vector<int64_t> shape;  // full, of every rank together
   InitKind init = InitKind::normal;
   float init_std = 0.02f;
-  bool decay = true;           // weight decay applies
+  bool decay = true;  // weight decay applies
   bool trainable = true;
-  int unit = 0;                // what becomes ready together in backward: 0 embedding, i+1 layer i, last the final norm and head
+  int unit = 0;  // what becomes ready together in backward: 0 embedding, i+1 layer i, last the
+                 // final norm and head
   std::vector<HfSegment> segments;
 
   int64_t num_elements() const;
@@ -39,16 +41,16 @@ struct ParameterSpec {
 // A parameter of this rank.
 struct Parameter {
   ParameterSpec spec;
-  Tensor weight;    // what ops read: fp32 or bf16
-  Tensor master;    // fp32; the same memory as weight where computing is fp32
-  Tensor gradient;  // fp32; undefined when not training
+  Tensor weight;                       // what ops read: fp32 or bf16
+  Tensor master;                       // fp32; the same memory as weight where computing is fp32
+  Tensor gradient;                     // fp32; undefined when not training
   Tensor first_moment, second_moment;  // fp32
 };
 
 enum class StoreUse { inference, training };
 
-// Gradients lie one after the other in the order in which backward finishes them (last unit first), so that a bucket
-// of several parameters is one contiguous range.
+// Gradients lie one after the other in the order in which backward finishes them (last unit first),
+// so that a bucket of several parameters is one contiguous range.
 class ParameterStore {
  public:
   ParameterStore(DType compute_dtype, StoreUse use) : compute_dtype_(compute_dtype), use_(use) {}
@@ -66,11 +68,12 @@ class ParameterStore {
 
   const std::vector<std::unique_ptr<Parameter>>& all() const { return parameters_; }
   Parameter* find(const std::string& name) const;  // nullptr where there is none
-  int64_t num_parameters() const;                   // elements
+  int64_t num_parameters() const;                  // elements
   DType compute_dtype() const { return compute_dtype_; }
   StoreUse use() const { return use_; }
 
-  // The gradients of all units, in the order of memory, as one fp32 range; and the part of one unit.
+  // The gradients of all units, in the order of memory, as one fp32 range; and the part of one
+  // unit.
   Tensor all_gradients() const { return all_gradients_; }
   Tensor unit_gradients(int unit) const;
   int num_units() const;

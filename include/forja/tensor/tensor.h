@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A view of typed memory: trivially copyable, owns nothing. Whoever made the memory (an Arena, a mapped file) keeps it.
+// A view of typed memory: trivially copyable, owns nothing. Whoever made the memory (an Arena, a
+// mapped file) keeps it.
 #pragma once
 
 #include <array>
@@ -28,7 +29,9 @@ struct Tensor {
   int64_t size(int dim) const { return sizes[dim < 0 ? dim + rank : dim]; }
   int64_t stride(int dim) const { return strides[dim < 0 ? dim + rank : dim]; }
   int64_t num_elements() const;
-  int64_t num_bytes() const { return num_elements() * dtype_bytes(dtype); }  // of the elements, without gaps
+  int64_t num_bytes() const {
+    return num_elements() * dtype_bytes(dtype);
+  }  // of the elements, without gaps
   bool defined() const { return rank > 0; }
   bool is_contiguous() const;
   bool has_shape(std::initializer_list<int64_t> shape) const;
@@ -40,8 +43,8 @@ struct Tensor {
     return static_cast<T*>(data);
   }
 
-  // Views. view() needs contiguous elements of the same number; slice() narrows one dim to [begin, end);
-  // select() drops one dim; transposed() swaps the last two dims.
+  // Views. view() needs contiguous elements of the same number; slice() narrows one dim to [begin,
+  // end); select() drops one dim; transposed() swaps the last two dims.
   Tensor view(std::initializer_list<int64_t> shape) const;
   Tensor slice(int dim, int64_t begin, int64_t end) const;
   Tensor select(int dim, int64_t index) const;
@@ -52,9 +55,11 @@ struct Tensor {
 };
 
 // A contiguous view of `data`.
-Tensor make_tensor(void* data, DType dtype, std::initializer_list<int64_t> shape, Device device = {});
+Tensor make_tensor(void* data, DType dtype, std::initializer_list<int64_t> shape,
+                   Device device = {});
 
 // A contiguous tensor in the memory of `arena`, uninitialised.
-Tensor allocate(Arena& arena, DType dtype, std::initializer_list<int64_t> shape, Device device = {});
+Tensor allocate(Arena& arena, DType dtype, std::initializer_list<int64_t> shape,
+                Device device = {});
 
 }  // namespace forja

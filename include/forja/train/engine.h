@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// One rank's model, optimizer and memory, and what happens in a step. The same for one rank and for many: the schedule
-// executor, the parameter store and the communicators know no special case.
+// One rank's model, optimizer and memory, and what happens in a step. The same for one rank and for
+// many: the schedule executor, the parameter store and the communicators know no special case.
 #pragma once
 
 #include <functional>
@@ -21,8 +21,8 @@ struct EngineConfig {
   ModelConfig model;
   OptimizerConfig optimizer;
   DType compute_dtype = DType::f32;
-  int64_t micro_batch_size = 1;    // sequences
-  int64_t num_microbatches = 1;    // the most that a step has
+  int64_t micro_batch_size = 1;  // sequences
+  int64_t num_microbatches = 1;  // the most that a step has
   int64_t sequence_length = 1024;
   bool document_mask = false;
   int64_t bucket_bytes = int64_t(25) << 20;
@@ -32,7 +32,9 @@ struct EngineConfig {
 // Bytes of every arena of a rank; exact: found by running a step without touching data.
 struct MemoryPlan {
   int64_t weights = 0, gradients = 0, optimizer = 0, activations = 0, inputs = 0, workspace = 0;
-  int64_t total() const { return weights + gradients + optimizer + activations + inputs + workspace; }
+  int64_t total() const {
+    return weights + gradients + optimizer + activations + inputs + workspace;
+  }
 };
 
 // Seconds of a step by what the rank did or waited for.
@@ -43,7 +45,7 @@ struct StepTimes {
 struct StepResult {
   double loss = 0.0;  // mean over the targets of the global batch
   double gradient_norm = 0.0;
-  bool skipped = false;  // non-finite gradients: nothing changed
+  bool skipped = false;     // non-finite gradients: nothing changed
   int64_t num_targets = 0;  // global
   FlopsCount flops;         // of this rank
   StepTimes times;
@@ -58,8 +60,8 @@ class TrainEngine {
 
   // Fills micro-batch m of this rank and returns the view of the rows of `sequences` in use.
   using Fill = std::function<Tensor(int64_t m, const MicroBatch& batch)>;
-  // One optimizer step (numbered from 1) over `num_microbatches` micro-batches; first_row(m) is the global index of the
-  // first token of micro-batch m in the step.
+  // One optimizer step (numbered from 1) over `num_microbatches` micro-batches; first_row(m) is the
+  // global index of the first token of micro-batch m in the step.
   StepResult step(int64_t step, double lr, int64_t num_microbatches, const Fill& fill,
                   const std::function<int64_t(int64_t)>& first_row);
 
@@ -70,7 +72,8 @@ class TrainEngine {
   // Sums over every rank.
   Evaluation evaluate(int64_t num_microbatches, const Fill& fill);
 
-  // The first parameter, in the order of the model, whose gradient is not finite: "layers.3.mlp.up.weight, element 17".
+  // The first parameter, in the order of the model, whose gradient is not finite:
+  // "layers.3.mlp.up.weight, element 17".
   std::string first_non_finite_gradient() const;
 
   const Context& context() const { return context_; }

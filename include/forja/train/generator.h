@@ -22,20 +22,24 @@ struct SamplingOptions {
   uint64_t seed = 0;
 };
 
-// The next token from logits [V]. A pure function of (options, stream, position): the same whatever else is generated.
-int32_t sample_token(const Tensor& logits, const SamplingOptions& options, uint64_t stream, int64_t position);
+// The next token from logits [V]. A pure function of (options, stream, position): the same whatever
+// else is generated.
+int32_t sample_token(const Tensor& logits, const SamplingOptions& options, uint64_t stream,
+                     int64_t position);
 
 // A model loaded for inference.
 class Generator {
  public:
-  // `load` fills the weights of the store. max_tokens: prompt and continuation together, of each sequence.
+  // `load` fills the weights of the store. max_tokens: prompt and continuation together, of each
+  // sequence.
   Generator(const ModelConfig& model, DType dtype, int64_t num_sequences, int64_t max_tokens,
             const std::function<void(const Context&, ParameterStore&)>& load);
 
   // Forgets every sequence.
   void reset();
-  // Appends tokens to sequences (each in at most one entry) and returns the logits after the last one of each entry,
-  // [entries, V] fp32; valid until the next call. Throws bad_input when a sequence grows beyond max_tokens.
+  // Appends tokens to sequences (each in at most one entry) and returns the logits after the last
+  // one of each entry, [entries, V] fp32; valid until the next call. Throws bad_input when a
+  // sequence grows beyond max_tokens.
   struct Append {
     int64_t sequence;
     std::vector<int32_t> tokens;
@@ -64,8 +68,10 @@ struct GenerateOptions {
   std::vector<int32_t> stop;  // ids that end a sequence
 };
 
-// Continues every prompt; on_token(sequence, id) for each new token, stop tokens not included. Prompts must not be empty.
-void generate(Generator& generator, const std::vector<std::vector<int32_t>>& prompts, const GenerateOptions& options,
+// Continues every prompt; on_token(sequence, id) for each new token, stop tokens not included.
+// Prompts must not be empty.
+void generate(Generator& generator, const std::vector<std::vector<int32_t>>& prompts,
+              const GenerateOptions& options,
               const std::function<void(int64_t, int32_t)>& on_token);
 
 }  // namespace forja

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// metrics.jsonl: one object a step, one an evaluation. Continues without a gap or a doubled step after a resume.
+// metrics.jsonl: one object a step, one an evaluation. Continues without a gap or a doubled step
+// after a resume.
 #pragma once
 
 #include <cstdint>
@@ -27,8 +28,8 @@ struct EvaluationMetrics {
 
 class MetricsLog {
  public:
-  // Opens `path` for appending after dropping every line of a step beyond `last_step` (0: all), and a last line that was
-  // cut short.
+  // Opens `path` for appending after dropping every line of a step beyond `last_step` (0: all), and
+  // a last line that was cut short.
   MetricsLog(const std::string& path, int64_t last_step);
 
   void add(const StepMetrics& metrics);

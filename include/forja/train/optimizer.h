@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// AdamW over a parameter store, with clipping by the global norm. A non-finite gradient changes nothing.
+// AdamW over a parameter store, with clipping by the global norm. A non-finite gradient changes
+// nothing.
 #pragma once
 
 #include "forja/ops/adamw.h"

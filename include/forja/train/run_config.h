@@ -26,15 +26,15 @@ struct BatchRampConfig {
 };
 
 struct TrainConfig {
-  int64_t steps = 0;   // one of steps and tokens
+  int64_t steps = 0;  // one of steps and tokens
   int64_t tokens = 0;
   int64_t global_batch_size = 8;  // sequences
   int64_t micro_batch_size = 0;   // sequences of a rank at a time; 0: all of the rank's
   BatchRampConfig batch_ramp;
   std::string precision = "fp32";  // fp32, bf16
   int64_t seed = 1234;
-  std::string resume = "auto";        // auto, never
-  std::string non_finite = "stop";    // stop, continue
+  std::string resume = "auto";      // auto, never
+  std::string non_finite = "stop";  // stop, continue
   int64_t log_every = 1;
   void visit(ConfigVisitor& v);
 };
@@ -86,10 +86,11 @@ RunConfig read_run_config_text(const std::string& text, const std::string& name)
 
 // How many ranks, and where each stands in the global batch.
 struct BatchShape {
-  int64_t micro_batch_size;    // sequences
-  int64_t num_microbatches;    // of each rank
+  int64_t micro_batch_size;  // sequences
+  int64_t num_microbatches;  // of each rank
 };
-// Splits `global_batch_size` sequences over dp ranks; throws bad_input with every factor when it does not divide.
+// Splits `global_batch_size` sequences over dp ranks; throws bad_input with every factor when it
+// does not divide.
 BatchShape split_batch(const TrainConfig& train, int64_t global_batch_size, int dp);
 
 // Sequences of step `step` (from 1), and before it: pure functions of the step.

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The directory of a run: config.yaml, run.json, metrics.jsonl, tensorboard/, checkpoints/, report.html.
+// The directory of a run: config.yaml, run.json, metrics.jsonl, tensorboard/, checkpoints/,
+// report.html.
 #pragma once
 
 #include <optional>
@@ -20,8 +21,8 @@ class RunDirectory {
   std::string tensorboard() const { return path_ + "/tensorboard"; }
   std::string checkpoints() const { return path_ + "/checkpoints"; }
 
-  // The checkpoint to continue from, if any. Throws bad_input when the directory holds another run (naming what
-  // differs), or any run while train.resume is never. Writes nothing.
+  // The checkpoint to continue from, if any. Throws bad_input when the directory holds another run
+  // (naming what differs), or any run while train.resume is never. Writes nothing.
   std::optional<std::string> find_resume(const RunConfig& config) const;
 
   // Makes the folders and writes config.yaml. Throws when the directory cannot be written.
