@@ -36,7 +36,7 @@ void run_train(const TrainArguments& arguments, World& world) {
 
 // A failure of one rank ends all of them. Most failures happen on every rank at once: the lowest
 // one tells, and the others give it time to.
-[[noreturn]] void end_all_ranks(World& world, ExitCode code, const char* message) {
+void end_all_ranks(World& world, ExitCode code, const char* message) {
   std::this_thread::sleep_for(std::chrono::milliseconds(300) * std::min(world.rank(), 20));
   log_live("");
   log_error("{}", message);
