@@ -157,7 +157,7 @@ std::vector<Case> cases() {
 }
 
 INSTANTIATE_TEST_SUITE_P(Cases, AttentionTest, ::testing::ValuesIn(cases()),
-                         [](const auto& info) { return info.param.name; });
+                         [](const auto& test) { return test.param.name; });
 
 TEST(Attention, BackwardIsTheDerivativeOfForward) {
   const Case c{"", DType::f32, 2, 1, 8, {0, 6, 0, 9}, {.causal = true, .window = 5, .scale = 0.5f}};

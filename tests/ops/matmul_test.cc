@@ -122,7 +122,7 @@ TEST_P(MatmulTest, RepeatsBitForBitAndPlansItsScratch) {
 INSTANTIATE_TEST_SUITE_P(Implementations, MatmulTest,
                          ::testing::Values(Implementation{"op", matmul}, Implementation{"own", cpu::gemm},
                                            Implementation{"onednn", cpu::onednn_matmul}),
-                         [](const auto& info) { return std::string(info.param.name); });
+                         [](const auto& test) { return std::string(test.param.name); });
 
 TEST(Matmul, OwnImplementationDoesNotDependOnTheThreads) {
   TensorBox box(int64_t(1) << 28);

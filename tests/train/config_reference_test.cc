@@ -33,7 +33,8 @@ TEST(ConfigReference, IsUpToDate) {
 // Every example of a run in configs/runs is a valid one.
 TEST(ConfigReference, ExamplesRead) {
   int runs = 0;
-  for (const auto& item : std::filesystem::directory_iterator(testing::source_dir() + "/configs/runs")) {
+  for (const auto& item :
+       std::filesystem::directory_iterator(testing::source_dir() + "/configs/runs")) {
     const RunConfig config = read_run_config(item.path(), {});
     EXPECT_EQ(config.name + ".yaml", item.path().filename());
     const RunConfig again = read_run_config_text(config.to_yaml(), "printed");

@@ -24,7 +24,8 @@ TEST(LearningRate, Shapes) {
   EXPECT_NEAR(learning_rate({"linear", 20, 0.0, 0}, 1.0, 60, 100), 0.5, 1e-12);
   EXPECT_EQ(learning_rate({"wsd", 0, 0.0, 20}, 1.0, 80, 100), 1.0);
   EXPECT_NEAR(learning_rate({"wsd", 0, 0.0, 20}, 1.0, 90, 100), 0.5, 1e-12);
-  EXPECT_NEAR(learning_rate({"wsd", 0, 0.0, 0}, 1.0, 95, 100), 0.5, 1e-12) << "a tenth of the run by default";
+  EXPECT_NEAR(learning_rate({"wsd", 0, 0.0, 0}, 1.0, 95, 100), 0.5, 1e-12)
+      << "a tenth of the run by default";
 }
 
 }  // namespace

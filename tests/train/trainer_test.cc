@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Whole runs on a small model: any number of ranks gives the same losses, a resumed run is bitwise the run that never
-// stopped, and what goes wrong is said.
+// Whole runs on a small model: any number of ranks gives the same losses, a resumed run is bitwise
+// the run that never stopped, and what goes wrong is said.
 #include "forja/train/trainer.h"
 
 #include <cmath>
@@ -26,11 +26,14 @@ class TrainerTest : public ::testing::Test {
     testing::write_small_tokenizer(folder_.file("tokenizer.json"));
     std::mt19937 random(1);
     std::string text;
-    for (int i = 0; i < 300; ++i) text += "the quick fox and the lazy dog; el veloz kiwi " + std::to_string(random() % 100) + "\n%\n";
+    for (int i = 0; i < 300; ++i)
+      text += "the quick fox and the lazy dog; el veloz kiwi " + std::to_string(random() % 100) +
+              "\n%\n";
     write_file(folder_.file("text.txt"), text);
     TokenizeOptions options;
     options.text.document_separator = "%";
-    tokenize_files({folder_.file("text.txt")}, folder_.file("tokenizer.json"), folder_.file("data"), options, {});
+    tokenize_files({folder_.file("text.txt")}, folder_.file("tokenizer.json"), folder_.file("data"),
+                   options, {});
   }
 
   RunConfig config(const std::string& name, const std::vector<std::string>& overrides = {}) {
@@ -76,7 +79,8 @@ checkpoint: {every: 4, keep_last: 0}
     for (const auto& item : fs::directory_iterator(path)) {
       if (item.path().extension() != ".safetensors") continue;
       const SafetensorsFile file(item.path());
-      for (const auto& [tensor, entry] : file.entries()) out[tensor] = testing::to_doubles(file.tensor(tensor));
+      for (const auto& [tensor, entry] : file.entries())
+        out[tensor] = testing::to_doubles(file.tensor(tensor));
     }
     return out;
   }
@@ -93,7 +97,8 @@ TEST_F(TrainerTest, AnyNumberOfRanksGivesTheSameLosses) {
     const std::string name = "ranks" + std::to_string(ranks);
     run(ranks, config(name));
     const auto found = losses(name);
-    for (size_t i = 0; i < expected.size(); ++i) EXPECT_NEAR(found[i], expected[i], 1e-5 * expected[i]) << ranks << " ranks";
+    for (size_t i = 0; i < expected.size(); ++i)
+      EXPECT_NEAR(found[i], expected[i], 1e-5 * expected[i]) << ranks << " ranks";
   }
 }
 
@@ -106,9 +111,11 @@ TEST_F(TrainerTest, MicroBatchesGiveTheSameLosses) {
 
 TEST_F(TrainerTest, ResumeIsBitwiseTheRunThatNeverStopped) {
   for (const char* precision : {"fp32", "bf16"}) {
-    const std::string p = std::string("train.precision=") + precision, whole = std::string("whole-") + precision,
+    const std::string p = std::string("train.precision=") + precision,
+                      whole = std::string("whole-") + precision,
                       parts = std::string("parts-") + precision;
-    // The schedule depends on the length: the shorter part must know it. So it is stopped by removing its end.
+    // The schedule depends on the length: the shorter part must know it. So it is stopped by
+    // removing its end.
     run(2, config(whole, {p, "model.dropout=0.1"}));
     run(2, config(parts, {p, "model.dropout=0.1"}));
     fs::remove_all(folder_.file(parts) + "/checkpoints/" + checkpoint_name(8));
@@ -135,21 +142,25 @@ TEST_F(TrainerTest, AFinishedRunIsLeftAlone) {
 
 TEST_F(TrainerTest, ADirectoryOfAnotherRunIsRefused) {
   run(1, config("taken"));
-  const std::string message =
-      testing::error_of([&] { run(2, config("taken", {"optimizer.lr=0.5"})); }, ExitCode::bad_input);
-  EXPECT_NE(message.find("already holds another run: \"optimizer\" differs"), std::string::npos) << message;
-  EXPECT_NE(testing::error_of([&] { run(1, config("taken", {"train.resume=never"})); }, ExitCode::bad_input)
+  const std::string message = testing::error_of(
+      [&] { run(2, config("taken", {"optimizer.lr=0.5"})); }, ExitCode::bad_input);
+  EXPECT_NE(message.find("already holds another run: \"optimizer\" differs"), std::string::npos)
+      << message;
+  EXPECT_NE(testing::error_of([&] { run(1, config("taken", {"train.resume=never"})); },
+                              ExitCode::bad_input)
                 .find("train.resume is never"),
             std::string::npos);
 }
 
 TEST_F(TrainerTest, NonFiniteGradientStopsWithItsName) {
   // A learning rate this large makes the weights overflow within a few steps.
-  const std::vector<std::string> wild = {"optimizer.lr=1e38", "optimizer.schedule={name: constant}"};
+  const std::vector<std::string> wild = {"optimizer.lr=1e38",
+                                         "optimizer.schedule={name: constant}"};
   const std::string message = testing::error_of([&] { run(2, config("wild", wild)); });
   EXPECT_NE(message.find("the gradient is not finite"), std::string::npos) << message;
   EXPECT_NE(message.find("first in embedding.weight, element"), std::string::npos) << message;
-  EXPECT_FALSE(latest_checkpoint(folder_.file("wild") + "/checkpoints")) << "nothing wrong is saved";
+  EXPECT_FALSE(latest_checkpoint(folder_.file("wild") + "/checkpoints"))
+      << "nothing wrong is saved";
   std::vector<std::string> onward = wild;
   onward.push_back("train.non_finite=continue");
   run(1, config("onward", onward));
@@ -158,8 +169,8 @@ TEST_F(TrainerTest, NonFiniteGradientStopsWithItsName) {
 }
 
 TEST_F(TrainerTest, BatchRampAndTokenLength) {
-  const RunConfig c = config("ramp", {"train.batch_ramp={start: 2, steps: 4}", "train.steps=0", "train.tokens=1500",
-                                     "train.micro_batch_size=1"});
+  const RunConfig c = config("ramp", {"train.batch_ramp={start: 2, steps: 4}", "train.steps=0",
+                                      "train.tokens=1500", "train.micro_batch_size=1"});
   EXPECT_EQ(batch_size_of_step(c.train, 1), 2);
   EXPECT_EQ(batch_size_of_step(c.train, 3), 4);
   EXPECT_EQ(batch_size_of_step(c.train, 4), 6);
@@ -175,19 +186,25 @@ TEST_F(TrainerTest, BatchRampAndTokenLength) {
 TEST_F(TrainerTest, WhatDoesNotFitIsSaidWithEveryFactor) {
   EXPECT_EQ(testing::error_of([&] { run(3, config("x")); }, ExitCode::bad_input),
             "a batch of 8 sequences does not divide over dp = 3 ranks");
-  EXPECT_NE(testing::error_of([&] { run(2, config("x", {"train.micro_batch_size=3"})); }, ExitCode::bad_input)
+  EXPECT_NE(testing::error_of([&] { run(2, config("x", {"train.micro_batch_size=3"})); },
+                              ExitCode::bad_input)
                 .find("dp 2 x micro_batch_size 3"),
             std::string::npos);
-  EXPECT_NE(testing::error_of([&] { run(1, config("x", {"model.vocab_size=100"})); }, ExitCode::bad_input).find("100"),
-            std::string::npos);
-  EXPECT_NE(testing::error_of([&] { run(1, config("x", {"data.train=[{path: /nowhere}]"})); }, ExitCode::bad_input)
+  EXPECT_NE(
+      testing::error_of([&] { run(1, config("x", {"model.vocab_size=100"})); }, ExitCode::bad_input)
+          .find("100"),
+      std::string::npos);
+  EXPECT_NE(testing::error_of([&] { run(1, config("x", {"data.train=[{path: /nowhere}]"})); },
+                              ExitCode::bad_input)
                 .find("/nowhere"),
             std::string::npos);
   EXPECT_FALSE(fs::exists(folder_.file("x"))) << "nothing half-written";
 }
 
 TEST_F(TrainerTest, UnwritableRunDirectory) {
-  EXPECT_NE(testing::error_of([&] { run(1, config("x", {"output=/proc/forja-run"})); }).find("/proc/forja-run"),
+  EXPECT_NE(testing::error_of([&] {
+              run(1, config("x", {"output=/proc/forja-run"}));
+            }).find("/proc/forja-run"),
             std::string::npos);
 }
 
@@ -198,7 +215,8 @@ TEST_F(TrainerTest, DamagedCheckpointIsNamed) {
   std::string bytes = read_file(path + "/shard-00000.safetensors");
   bytes[bytes.size() - 3] ^= 1;
   write_file(path + "/shard-00000.safetensors", bytes);
-  EXPECT_NE(testing::error_of([&] { describe_checkpoint(path, true); }, ExitCode::bad_input).find("is damaged: checksum"),
+  EXPECT_NE(testing::error_of([&] { describe_checkpoint(path, true); }, ExitCode::bad_input)
+                .find("is damaged: checksum"),
             std::string::npos);
   write_file(path + "/shard-00000.safetensors", bytes.substr(0, 1000));
   EXPECT_NE(testing::error_of([&] { describe_checkpoint(path, false); }, ExitCode::bad_input)

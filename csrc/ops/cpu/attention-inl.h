@@ -35,7 +35,7 @@ template <class T>
 void copy_rows(const Tensor& t, int64_t row, int64_t head, int64_t count, int64_t padded, float factor, float* out,
                int64_t stride) {
   for (int64_t i = 0; i < count; ++i) {
-    copy_row(head_row<T>(t, row + i, head), t.size(2), padded, factor, out + i * stride);
+    copy_scaled_row(head_row<T>(t, row + i, head), t.size(2), padded, factor, out + i * stride);
   }
 }
 

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Goto and van de Geijn, "Anatomy of High-Performance Matrix Multiplication", 2008. Both operands are packed into
-// panels of fp32 (bf16 is widened on the way: the arithmetic is fp32 in any case). The register tile is multiplied as
-// an outer product: for each k a vector row of b and the elements of a column of a, broadcast.
+// panels of fp32 (bf16 is widened on the way: the arithmetic is fp32 in any case) for the register tile of tile-inl.h.
 //
 // A panel of b holds `columns` of the tile for kGemmDepth values of k, [k][column]. A panel of a holds `rows` of the
 // tile: [row][k] with a fixed stride where a is row-major, [k][row] where it is column-major, so that packing a is
@@ -23,19 +22,14 @@
 #include <hwy/highway.h>
 
 #include "csrc/ops/cpu/vec-inl.h"
+//
+#include "csrc/ops/cpu/tile-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace forja::cpu {
 namespace HWY_NAMESPACE {
 
-// As many accumulators as the registers hold beside two vectors of b and one broadcast element.
-#if HWY_TARGET <= HWY_AVX3 || HWY_TARGET == HWY_NEON
-constexpr int kTileRows = 14;
-#else
-constexpr int kTileRows = 6;
-#endif
-constexpr int kTileVectors = 2;
-HWY_INLINE int64_t tile_columns() { return kTileVectors * lanes(); }
+static_assert(kGemmRowStride == kRowStride);
 
 GemmTile gemm_tile() { return {kTileRows, tile_columns()}; }
 
@@ -44,28 +38,23 @@ GemmTile gemm_tile() { return {kTileRows, tile_columns()}; }
 // rows x depth of row-major a into [row][k].
 template <class T>
 void pack_a_rows(const T* a, int64_t stride, int64_t rows, int64_t depth, float* out) {
-  for (int64_t i = 0; i < kTileRows; ++i) {
-    float* to = out + i * kGemmRowStride;
-    if (i >= rows) {
-      memset(to, 0, size_t(depth) * sizeof(float));
-      continue;
-    }
-    const T* from = a + i * stride;
-    int64_t k = 0;
-    for (; k + lanes() <= depth; k += lanes()) store(load(from + k), to + k);
-    for (; k < depth; ++k) to[k] = float(from[k]);
-  }
+  for (int64_t i = 0; i < rows; ++i) copy_row(a + i * stride, depth, depth, out + i * kRowStride);
+  for (int64_t i = rows; i < kTileRows; ++i) memset(out + i * kRowStride, 0, size_t(depth) * sizeof(float));
 }
 
 // rows x depth of column-major a into [k][row].
 template <class T>
 void pack_a_columns(const T* a, int64_t stride, int64_t rows, int64_t depth, float* out) {
+  if (rows == kTileRows) {
+    for (int64_t k = 0; k < depth; ++k) {
+      const T* from = a + k * stride;
+#pragma GCC unroll 16
+      for (int i = 0; i < kTileRows; ++i) out[k * kTileRows + i] = float(from[i]);
+    }
+    return;
+  }
   for (int64_t k = 0; k < depth; ++k) {
-    const T* from = a + k * stride;
-    float* to = out + k * kTileRows;
-    int64_t i = 0;
-    for (; i < rows; ++i) to[i] = float(from[i]);
-    for (; i < kTileRows; ++i) to[i] = 0;
+    for (int64_t i = 0; i < kTileRows; ++i) out[k * kTileRows + i] = i < rows ? float(a[k * stride + i]) : 0.0f;
   }
 }
 
@@ -73,76 +62,42 @@ void pack_a_columns(const T* a, int64_t stride, int64_t rows, int64_t depth, flo
 template <class T>
 void pack_b_rows(const T* b, int64_t stride, int64_t columns, int64_t depth, float* out) {
   const int64_t width = tile_columns();
-  for (int64_t k = 0; k < depth; ++k) {
-    const T* from = b + k * stride;
-    float* to = out + k * width;
-    if (columns == width) {
-      for (int v = 0; v < kTileVectors; ++v) store(load(from + v * lanes()), to + v * lanes());
-    } else {
-      int64_t j = 0;
-      for (; j < columns; ++j) to[j] = float(from[j]);
-      for (; j < width; ++j) to[j] = 0;
-    }
-  }
+  for (int64_t k = 0; k < depth; ++k) copy_row(b + k * stride, columns, width, out + k * width);
 }
 
-// depth x columns of column-major b into [k][column]: four columns at a time are interleaved to [k][4], which then move
-// to their place as 128-bit pieces.
-template <class T>
-void pack_b_columns(const T* b, int64_t stride, int64_t columns, int64_t depth, float* out) {
-  const DF df;
-  const int64_t width = tile_columns(), step = lanes();
-  HWY_ALIGN float quads[4 * hn::MaxLanes(DF())];
-  int64_t j = 0;
-  for (; step >= 4 && j + 4 <= columns; j += 4) {
-    const T* from = b + j * stride;
-    float* to = out + j;
-    int64_t k = 0;
-    for (; k + step <= depth; k += step) {
-      hn::StoreInterleaved4(load(from + k), load(from + stride + k), load(from + 2 * stride + k),
-                            load(from + 3 * stride + k), df, quads);
-      for (int64_t i = 0; i < step; ++i) memcpy(to + (k + i) * width, quads + 4 * i, 4 * sizeof(float));
-    }
-    for (; k < depth; ++k) {
-      for (int64_t i = 0; i < 4; ++i) to[k * width + i] = float(from[i * stride + k]);
-    }
-  }
-  for (; j < width; ++j) {
-    for (int64_t k = 0; k < depth; ++k) out[k * width + j] = j < columns ? float(b[j * stride + k]) : 0.0f;
-  }
-}
-
-void pack_a_panel(const GemmStrip& s, int64_t panel, int64_t k_block) {
-  const GemmPlan& plan = *s.plan;
-  const int64_t row = panel * kTileRows, k = k_block * kGemmDepth;
-  const int64_t rows = std::min<int64_t>(kTileRows, s.rows - row), depth = std::min(kGemmDepth, s.depth - k);
-  float* out = s.packed_a + (k_block * divide_up(s.rows, kTileRows) + panel) * plan.packed_a_panel();
+// Panels of a for the strip's whole depth: [k block][panel].
+void pack_a_task(const GemmStrip& s, int64_t tile_begin, int64_t tile_end, float* out) {
   dispatch_float(s.a.dtype, [&]<class T>() {
-    const T* from = s.a.ptr<T>() + row * s.a.stride(0) + k * s.a.stride(1);
-    if (s.a.stride(1) == 1) {
-      pack_a_rows(from, s.a.stride(0), rows, depth, out);
-    } else {
-      pack_a_columns(from, s.a.stride(1), rows, depth, out);
+    for (int64_t k = 0; k < s.depth; k += kGemmDepth) {
+      for (int64_t i = tile_begin; i < tile_end; ++i, out += s.plan->packed_a_panel()) {
+        const int64_t row = i * kTileRows;
+        const int64_t rows = std::min<int64_t>(kTileRows, s.rows - row), depth = std::min(kGemmDepth, s.depth - k);
+        const T* from = s.a.ptr<T>() + row * s.a.stride(0) + k * s.a.stride(1);
+        if (s.a.stride(1) == 1) {
+          pack_a_rows(from, s.a.stride(0), rows, depth, out);
+        } else {
+          pack_a_columns(from, s.a.stride(1), rows, depth, out);
+        }
+      }
     }
   });
 }
 
 void pack_b_panel(const GemmStrip& s, int64_t panel, int64_t k_block) {
-  const GemmPlan& plan = *s.plan;
   const int64_t width = tile_columns(), column = panel * width, k = k_block * kGemmDepth;
   const int64_t columns = std::min(width, s.columns - column), depth = std::min(kGemmDepth, s.depth - k);
-  float* out = s.packed_b + (k_block * divide_up(s.columns, width) + panel) * plan.packed_b_panel();
+  float* out = s.packed_b + (k_block * divide_up(s.columns, width) + panel) * s.plan->packed_b_panel();
   dispatch_float(s.b.dtype, [&]<class T>() {
     const T* from = s.b.ptr<T>() + k * s.b.stride(0) + column * s.b.stride(1);
     if (s.b.stride(1) == 1) {
       pack_b_rows(from, s.b.stride(0), columns, depth, out);
     } else {
-      pack_b_columns(from, s.b.stride(1), columns, depth, out);
+      pack_transposed(from, s.b.stride(1), columns, depth, width, out);
     }
   });
 }
 
-// ---- The register tile
+// ---- Tiles
 
 // out = start + product. start: the sums so far, or the bias of the columns (stride 0), or nullptr for zeros.
 template <class TS, class TO>
@@ -153,55 +108,24 @@ struct TileOutput {
   int64_t out_stride;
 };
 
-template <bool kARows>
-HWY_INLINE const float* a_element(const float* a, int64_t i) {
-  return kARows ? a + i * kGemmRowStride : a + i;
-}
-
-// Adds the product of two panels, `depth` deep, to sum [rows of the tile][columns of the tile].
-template <bool kARows>
-HWY_INLINE void multiply_panels(const float* HWY_RESTRICT a, const float* HWY_RESTRICT b, int64_t depth,
-                                VF (&sum)[kTileRows][kTileVectors]) {
-  const int64_t step = lanes();
-  for (int64_t k = 0; k < depth; ++k) {
-    VF row[kTileVectors];
-#pragma GCC unroll 4
-    for (int v = 0; v < kTileVectors; ++v) row[v] = hn::Load(DF(), b + v * step);
-#pragma GCC unroll 16
-    for (int i = 0; i < kTileRows; ++i) {
-      const auto x = set(*a_element<kARows>(a, i));
-#pragma GCC unroll 4
-      for (int v = 0; v < kTileVectors; ++v) sum[i][v] = hn::MulAdd(x, row[v], sum[i][v]);
-    }
-    a += kARows ? 1 : kTileRows;
-    b += kTileVectors * step;
-  }
-}
-
-template <bool kARows, class TS, class TO>
+template <class A, class TS, class TO>
 HWY_NOINLINE void whole_tile(const float* a, const float* b, int64_t depth, const TileOutput<TS, TO>& to) {
-  const int64_t step = lanes();
+  const int64_t step = lanes(), width = tile_columns();
+  TileSum sum;
   // Needed at the end: fetched meanwhile.
-  if (to.start && to.start_stride) {
-#pragma GCC unroll 16
-    for (int i = 0; i < kTileRows; ++i) {
-#pragma GCC unroll 4
+  if (to.start_stride) {
+    for (int64_t i = 0; i < kTileRows; ++i) {
       for (int v = 0; v < kTileVectors; ++v) hwy::Prefetch(to.start + i * to.start_stride + v * step);
     }
   }
-  VF sum[kTileRows][kTileVectors];
-#pragma GCC unroll 16
-  for (int i = 0; i < kTileRows; ++i) {
-#pragma GCC unroll 4
-    for (int v = 0; v < kTileVectors; ++v) sum[i][v] = zero();
-  }
-  multiply_panels<kARows>(a, b, depth, sum);
+  multiply_tile<A>(a, b, width, depth, sum);
   if (to.start) {
 #pragma GCC unroll 16
     for (int i = 0; i < kTileRows; ++i) {
 #pragma GCC unroll 4
       for (int v = 0; v < kTileVectors; ++v) {
-        store(hn::Add(sum[i][v], load(to.start + i * to.start_stride + v * step)), to.out + i * to.out_stride + v * step);
+        const auto before = load(to.start + i * to.start_stride + v * step);
+        store(hn::Add(sum[i][v], before), to.out + i * to.out_stride + v * step);
       }
     }
   } else {
@@ -214,7 +138,7 @@ HWY_NOINLINE void whole_tile(const float* a, const float* b, int64_t depth, cons
 }
 
 // The tile at the right or lower edge, of which only rows x columns exist.
-template <bool kARows, class TS, class TO>
+template <class A, class TS, class TO>
 HWY_NOINLINE void part_tile(const float* a, const float* b, int64_t depth, int64_t rows, int64_t columns,
                             const TileOutput<TS, TO>& to) {
   constexpr int64_t kWidth = kTileVectors * int64_t(hn::MaxLanes(DF()));
@@ -222,16 +146,27 @@ HWY_NOINLINE void part_tile(const float* a, const float* b, int64_t depth, int64
   for (int64_t i = 0; to.start && i < rows; ++i) {
     for (int64_t j = 0; j < columns; ++j) tile[i * kWidth + j] = float(to.start[i * to.start_stride + j]);
   }
-  whole_tile<kARows>(a, b, depth, TileOutput<float, float>{tile, kWidth, tile, kWidth});
+  whole_tile<A>(a, b, depth, TileOutput<float, float>{tile, kWidth, tile, kWidth});
   for (int64_t i = 0; i < rows; ++i) {
     for (int64_t j = 0; j < columns; ++j) to.out[i * to.out_stride + j] = TO(tile[i * kWidth + j]);
   }
 }
 
-// Calls f(start, stride) with what a tile at (row, column) starts from: a typed pointer and the stride of its rows.
+// ---- Tasks
+
+// A task: tiles [tile_begin, tile_end) of rows; of the columns those from `column` on that one call computes.
+struct Task {
+  int64_t tile_begin, tile_end;
+  const float* packed_a;
+  float* sums;  // fp32 sums so far of the first row, column 0 of the block
+  int64_t sums_stride;
+};
+
+// Calls f(start, stride) with what the block's row 0 at this column starts from, typed; the stride is that of its rows.
 template <class F>
-HWY_INLINE void with_start(const GemmStrip& s, bool first, int64_t row, int64_t column, const F& f) {
-  if (!first) return f(static_cast<const float*>(s.sums + row * s.sums_stride + column), s.sums_stride);
+HWY_INLINE void with_start(const GemmStrip& s, const Task& task, bool first, int64_t column, const F& f) {
+  const int64_t row = task.tile_begin * kTileRows;
+  if (!first) return f(static_cast<const float*>(task.sums + column), task.sums_stride);
   if (s.add_c) {
     return dispatch_float(s.c.dtype, [&]<class T>() {
       f(static_cast<const T*>(s.c.ptr<T>() + row * s.c.stride(0) + column), s.c.stride(0));
@@ -241,55 +176,71 @@ HWY_INLINE void with_start(const GemmStrip& s, bool first, int64_t row, int64_t 
   dispatch_float(s.bias.dtype, [&]<class T>() { f(static_cast<const T*>(s.bias.ptr<T>() + column), int64_t(0)); });
 }
 
-// The tiles of one panel of b: down the rows of the task.
-template <bool kARows, class TO>
-void tile_column(const GemmStrip& s, int64_t k_block, int64_t row_begin, int64_t row_end, int64_t column_panel,
-                 TO* out, int64_t out_stride) {
-  const int64_t width = tile_columns(), column = column_panel * width;
-  const int64_t columns = std::min(width, s.columns - column);
-  const int64_t depth = std::min(kGemmDepth, s.depth - k_block * kGemmDepth);
-  const float* b = s.packed_b + (k_block * divide_up(s.columns, width) + column_panel) * s.plan->packed_b_panel();
-  const float* a = s.packed_a + k_block * divide_up(s.rows, kTileRows) * s.plan->packed_a_panel();
-  with_start(s, s.first && k_block == 0, 0, column, [&]<class TS>(const TS* start, int64_t stride) {
-    for (int64_t i = row_begin; i < row_end; ++i) {
-      const int64_t row = i * kTileRows, rows = std::min<int64_t>(kTileRows, s.rows - row);
-      const float* a_panel = a + i * s.plan->packed_a_panel();
-      const TS* from = start ? start + row * stride : start;
-      const TileOutput<TS, TO> to{from, stride, out + row * out_stride + column, out_stride};
-      if (rows < kTileRows || columns < width) {
-        part_tile<kARows>(a_panel, b, depth, rows, columns, to);
-        continue;
+// The tiles of one panel of b, down the rows of the task. out: of the task's first row, column 0.
+template <class A, class TO>
+void tile_column(const GemmStrip& s, const Task& task, int64_t k_block, int64_t panel, TO* out, int64_t out_stride) {
+  const int64_t width = tile_columns(), column = panel * width, columns = std::min(width, s.columns - column);
+  const int64_t depth = std::min(kGemmDepth, s.depth - k_block * kGemmDepth), tiles = task.tile_end - task.tile_begin;
+  const float* b = s.packed_b + (k_block * divide_up(s.columns, width) + panel) * s.plan->packed_b_panel();
+  const float* a = task.packed_a + k_block * tiles * s.plan->packed_a_panel();
+  // The next panel of b comes into the second-level cache meanwhile, a part during each tile.
+  const int64_t ahead = divide_up(s.plan->packed_b_panel(), tiles);
+  with_start(s, task, s.first && k_block == 0, column, [&]<class TS>(const TS* start, int64_t stride) {
+    for (int64_t i = 0; i < tiles; ++i, a += s.plan->packed_a_panel()) {
+      const int64_t row = i * kTileRows;
+      const int64_t rows = std::min<int64_t>(kTileRows, s.rows - task.tile_begin * kTileRows - row);
+      const float* next = b + s.plan->packed_b_panel() + i * ahead;
+      for (int64_t j = 0; j < ahead; j += 16) __builtin_prefetch(next + j, 0, 2);
+      const TileOutput<TS, TO> to{start ? start + row * stride : start, stride, out + row * out_stride + column,
+                                  out_stride};
+      if (rows == kTileRows && columns == width) {
+        whole_tile<A>(a, b, depth, to);
+      } else {
+        part_tile<A>(a, b, depth, rows, columns, to);
       }
-      whole_tile<kARows>(a_panel, b, depth, to);
     }
   });
 }
 
-// One task: [task_rows, task_columns] of the block, all of the strip's depth.
-void gemm_task(const GemmStrip& s, int64_t task_row, int64_t task_column) {
-  const GemmPlan& plan = *s.plan;
-  const int64_t width = tile_columns();
-  const int64_t row_begin = task_row * plan.task_rows / kTileRows;
-  const int64_t row_end = std::min(row_begin + plan.task_rows / kTileRows, divide_up(s.rows, kTileRows));
-  const int64_t column_begin = task_column * plan.task_columns / width;
-  const int64_t column_end = std::min(column_begin + plan.task_columns / width, divide_up(s.columns, width));
-  const int64_t k_blocks = divide_up(s.depth, kGemmDepth);
+// Panels [begin, end) of b, all of the strip's depth.
+template <class A>
+void tile_group(const GemmStrip& s, const Task& task, int64_t begin, int64_t end) {
+  const int64_t k_blocks = divide_up(s.depth, kGemmDepth), row = task.tile_begin * kTileRows;
   for (int64_t k = 0; k < k_blocks; ++k) {
     const bool to_c = s.last && k == k_blocks - 1;
-    for (int64_t j = column_begin; j < column_end; ++j) {
-      const auto tiles = [&](auto* out, int64_t stride) {
-        if (s.a.stride(1) == 1) {
-          tile_column<true>(s, k, row_begin, row_end, j, out, stride);
-        } else {
-          tile_column<false>(s, k, row_begin, row_end, j, out, stride);
-        }
-      };
+    for (int64_t j = begin; j < end; ++j) {
       if (to_c && s.c.dtype == DType::bf16) {
-        tiles(s.c.ptr<BFloat16>(), s.c.stride(0));
+        tile_column<A>(s, task, k, j, s.c.ptr<BFloat16>() + row * s.c.stride(0), s.c.stride(0));
       } else {
-        tiles(s.sums, s.sums_stride);
+        tile_column<A>(s, task, k, j, task.sums, task.sums_stride);
       }
     }
+  }
+}
+
+// Task (row_task, column_task) of the plan; scratch of this thread.
+void gemm_task(const GemmStrip& s, int64_t row_task, int64_t column_task, float* packed_a, float* group_sums) {
+  const GemmPlan& plan = *s.plan;
+  const int64_t tiles = divide_up(s.rows, kTileRows), panels = divide_up(s.columns, tile_columns());
+  Task task{row_task * tiles / plan.row_tasks, (row_task + 1) * tiles / plan.row_tasks, packed_a, nullptr, 0};
+  const int64_t begin = column_task * panels / plan.column_tasks, end = (column_task + 1) * panels / plan.column_tasks;
+  if (task.tile_begin == task.tile_end || begin == end) return;
+  pack_a_task(s, task.tile_begin, task.tile_end, packed_a);
+  const int64_t group = round_up(GemmPlan::kGroupColumns, tile_columns()) / tile_columns();
+  for (int64_t j = begin; j < end; j += group) {
+    const int64_t row = task.tile_begin * kTileRows;
+    if (s.sums) {
+      task.sums_stride = plan.block_columns;
+      task.sums = s.sums + row * task.sums_stride;
+    } else if (s.c.dtype == DType::f32) {
+      task.sums_stride = s.c.stride(0);
+      task.sums = s.c.ptr<float>() + row * task.sums_stride;
+    } else {
+      task.sums_stride = group * tile_columns();
+      task.sums = group_sums - j * tile_columns();
+    }
+    const int64_t stop = std::min(end, j + group);
+    s.a.stride(1) == 1 ? tile_group<RowMajor>(s, task, j, stop) : tile_group<ColumnMajor<kTileRows>>(s, task, j, stop);
   }
 }
 
@@ -301,31 +252,23 @@ HWY_AFTER_NAMESPACE();
 namespace forja::cpu {
 
 HWY_EXPORT(gemm_tile);
-HWY_EXPORT(pack_a_panel);
 HWY_EXPORT(pack_b_panel);
 HWY_EXPORT(gemm_task);
 
 namespace {
 
-void run_strip(const GemmStrip& s) {
+void run_strip(const GemmStrip& s, float* thread_scratch, int64_t thread_floats) {
   const GemmPlan& plan = *s.plan;
-  const int64_t k_blocks = divide_up(s.depth, kGemmDepth);
-  const int64_t a_panels = divide_up(s.rows, plan.tile.rows), b_panels = divide_up(s.columns, plan.tile.columns);
+  const int64_t k_blocks = divide_up(s.depth, kGemmDepth), panels = divide_up(s.columns, plan.tile.columns);
 #pragma omp parallel
   {
 #pragma omp for schedule(static)
-    for (int64_t i = 0; i < (a_panels + b_panels) * k_blocks; ++i) {
-      const int64_t panel = i / k_blocks;
-      if (panel < a_panels) {
-        HWY_DYNAMIC_DISPATCH(pack_a_panel)(s, panel, i % k_blocks);
-      } else {
-        HWY_DYNAMIC_DISPATCH(pack_b_panel)(s, panel - a_panels, i % k_blocks);
-      }
-    }
-    const int64_t task_rows = divide_up(s.rows, plan.task_rows), task_columns = divide_up(s.columns, plan.task_columns);
+    for (int64_t i = 0; i < panels * k_blocks; ++i) HWY_DYNAMIC_DISPATCH(pack_b_panel)(s, i / k_blocks, i % k_blocks);
+    float* scratch = thread_scratch + omp_get_thread_num() * thread_floats;
 #pragma omp for schedule(dynamic, 1)
-    for (int64_t i = 0; i < task_rows * task_columns; ++i) {
-      HWY_DYNAMIC_DISPATCH(gemm_task)(s, i / task_columns, i % task_columns);
+    for (int64_t i = 0; i < plan.row_tasks * plan.column_tasks; ++i) {
+      HWY_DYNAMIC_DISPATCH(gemm_task)
+      (s, i / plan.column_tasks, i % plan.column_tasks, scratch, scratch + plan.packed_a_floats());
     }
   }
 }
@@ -334,32 +277,32 @@ void run_strip(const GemmStrip& s) {
 
 void gemm(const Context& ctx, const Tensor& a, const Tensor& b, const Tensor& c, MatmulOutput output,
           const Tensor& bias) {
-  const int64_t m = a.size(0), n = b.size(1), k = a.size(1);
-  const GemmPlan plan(HWY_DYNAMIC_DISPATCH(gemm_tile)(), m, n, k);
+  const int64_t m = a.size(0), n = b.size(1), k = a.size(1), threads = max_threads();
+  const bool fp32_output = c.dtype == DType::f32;
+  const GemmPlan plan(HWY_DYNAMIC_DISPATCH(gemm_tile)(), m, n, k, fp32_output, threads);
   ArenaScope scope(*ctx.workspace);
+  const auto floats = [&](int64_t count) { return static_cast<float*>(ctx.workspace->allocate(count * 4)); };
   GemmStrip s{};
   s.plan = &plan;
-  s.packed_a = static_cast<float*>(ctx.workspace->allocate(plan.packed_a_floats() * 4));
-  s.packed_b = static_cast<float*>(ctx.workspace->allocate(plan.packed_b_floats() * 4));
-  const bool own_sums = c.dtype != DType::f32;
-  if (own_sums) s.sums = static_cast<float*>(ctx.workspace->allocate(plan.block_rows * plan.block_columns * 4));
-  if (ctx.planning()) return;
   s.add_c = output == MatmulOutput::accumulate;
+  s.packed_b = floats(plan.packed_b_floats());
+  const int64_t thread_floats = plan.packed_a_floats() + (fp32_output ? 0 : plan.group_floats());
+  float* thread_scratch = floats(threads * thread_floats);
+  if (!fp32_output && !plan.one_strip(k)) s.sums = floats(plan.block_rows * plan.block_columns);
+  if (ctx.planning()) return;
   for (int64_t j = 0; j < n; j += plan.block_columns) {
     s.columns = std::min(plan.block_columns, n - j);
     s.bias = bias.defined() ? bias.slice(0, j, j + s.columns) : bias;
     for (int64_t i = 0; i < m; i += plan.block_rows) {
       s.rows = std::min(plan.block_rows, m - i);
       s.c = c.slice(0, i, i + s.rows).slice(1, j, j + s.columns);
-      if (!own_sums) s.sums = s.c.ptr<float>();
-      s.sums_stride = own_sums ? plan.block_columns : c.stride(0);
       for (int64_t p = 0; p < k; p += plan.strip) {
         s.depth = std::min(plan.strip, k - p);
         s.a = a.slice(0, i, i + s.rows).slice(1, p, p + s.depth);
         s.b = b.slice(0, p, p + s.depth).slice(1, j, j + s.columns);
         s.first = p == 0;
         s.last = p + s.depth == k;
-        run_strip(s);
+        run_strip(s, thread_scratch, thread_floats);
       }
     }
   }

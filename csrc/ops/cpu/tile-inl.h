@@ -38,16 +38,6 @@ struct ColumnMajor {  // a[k * kStride + i]
 
 using TileSum = VF[kTileRows][kTileVectors];
 
-// f(i, v) for every vector of the tile, unrolled.
-template <class F>
-HWY_INLINE void for_tile(const F& f) {
-#pragma GCC unroll 16
-  for (int i = 0; i < kTileRows; ++i) {
-#pragma GCC unroll 4
-    for (int v = 0; v < kTileVectors; ++v) f(i, v);
-  }
-}
-
 // sum = a b over `depth` values of k. b is [k][columns of the tile], b_stride floats apart, aligned.
 template <class A>
 HWY_INLINE void multiply_tile(const float* HWY_RESTRICT a, const float* HWY_RESTRICT b, int64_t b_stride,
@@ -98,13 +88,22 @@ void pack_transposed(const T* b, int64_t stride, int64_t columns, int64_t depth,
   }
 }
 
-// out[0, n) = row * factor in fp32, out[n, padded) = 0.
+// out[0, n) = row in fp32, out[n, padded) = 0.
 template <class T>
-HWY_INLINE void copy_row(const T* row, int64_t n, int64_t padded, float factor, float* out) {
+HWY_INLINE void copy_row(const T* row, int64_t n, int64_t padded, float* out) {
   const int64_t step = lanes();
-  const auto f = set(factor);
   int64_t i = 0;
-  for (; i + step <= n; i += step) store(hn::Mul(load(row + i), f), out + i);
+  for (; i + step <= n; i += step) store(load(row + i), out + i);
+  for (; i < n; ++i) out[i] = float(row[i]);
+  for (; i < padded; ++i) out[i] = 0;
+}
+
+// The same, times factor.
+template <class T>
+HWY_INLINE void copy_scaled_row(const T* row, int64_t n, int64_t padded, float factor, float* out) {
+  const int64_t step = lanes();
+  int64_t i = 0;
+  for (; i + step <= n; i += step) store(hn::Mul(load(row + i), set(factor)), out + i);
   for (; i < n; ++i) out[i] = float(row[i]) * factor;
   for (; i < padded; ++i) out[i] = 0;
 }
