@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <yaml-cpp/yaml.h>
 
+#include <algorithm>
 #include <cctype>
 #include <charconv>
 #include <filesystem>
@@ -268,6 +269,11 @@ class Reader : public ConfigVisitor {
 void read_config_text(const std::string& text, const std::string& name,
                       const std::vector<std::string>& overrides,
                       const std::function<void(ConfigVisitor&)>& visit) {
+  if (int64_t bad = 0; !is_valid_utf8(text, &bad)) {
+    const auto at = text.begin() + bad;
+    fail_input("{}:{}: not UTF-8: wrong byte 0x{:02x}; expected a YAML file", name,
+               std::count(text.begin(), at, '\n') + 1, uint8_t(*at));
+  }
   YAML::Node root;
   try {
     root = YAML::Load(text);
@@ -281,6 +287,7 @@ void read_config_text(const std::string& text, const std::string& name,
 
   std::map<std::string, std::string> parsed;
   for (const std::string& item : overrides) {
+    if (!is_valid_utf8(item, nullptr)) fail_input("command line: \"{}\" is not UTF-8", item);
     const size_t equals = item.find('=');
     if (equals == std::string::npos || equals == 0) {
       fail_input("command line: expected key=value, found \"{}\"", item);

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstdlib>
 #include <cstring>
 #include <filesystem>
 #include <utility>
@@ -100,6 +101,24 @@ void make_directories(const std::string& path) {
   std::error_code error;
   fs::create_directories(path, error);
   if (error) fail("cannot create the directory {}: {}", path, error.message());
+}
+
+void check_writable(const std::string& path) {
+  fs::path nearest = fs::absolute(path).lexically_normal();
+  struct stat info {};
+  while (::stat(nearest.c_str(), &info) != 0) {
+    if (errno != ENOENT && errno != ENOTDIR)
+      fail_input("cannot write {}: {}", path, std::strerror(errno));
+    nearest = nearest.parent_path();
+  }
+  if (!S_ISDIR(info.st_mode))
+    fail_input("cannot write {}: {} is not a directory", path, nearest.string());
+  std::string probe = (nearest / ".forja-XXXXXX").string();
+  if (!::mkdtemp(probe.data())) {
+    fail_input("cannot write {}: a folder cannot be made in {}: {}", path, nearest.string(),
+               std::strerror(errno));
+  }
+  ::rmdir(probe.c_str());
 }
 
 void sync_directory(const std::string& path) {

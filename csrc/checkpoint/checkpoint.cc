@@ -2,6 +2,7 @@
 #include "forja/checkpoint/checkpoint.h"
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 #include <filesystem>
 #include <map>
@@ -80,7 +81,8 @@ void write_manifest(const std::string& folder, const TrainState& state,
   sync_directory(folder);
 }
 
-// Runs `body`; afterwards every rank throws when one of them failed.
+// Runs `body`; afterwards every rank throws when one of them failed, with the message of the first
+// that did.
 void agree(Communicator& group, const std::function<void()>& body) {
   std::string message;
   try {
@@ -88,11 +90,16 @@ void agree(Communicator& group, const std::function<void()>& body) {
   } catch (const std::exception& e) {
     message = e.what();
   }
-  int64_t failed = message.empty() ? 0 : 1;
-  group.all_reduce(make_tensor(&failed, DType::i64, {1}), ReduceOp::max, {"checkpoint agreement"})
+  const int64_t nobody = group.size();
+  int64_t failed = message.empty() ? nobody : group.rank();
+  const CommLabel label{"checkpoint agreement"};
+  group.all_reduce(make_tensor(&failed, DType::i64, {1}), ReduceOp::min, label).wait();
+  if (failed == nobody) return;
+  std::array<char, 1024> text{};
+  if (failed == group.rank()) message.copy(text.data(), text.size() - 1);
+  group.broadcast(make_tensor(text.data(), DType::u8, {int64_t(text.size())}), int(failed), label)
       .wait();
-  if (!message.empty()) fail("{}", message);
-  if (failed) fail("another rank could not write its part of the checkpoint");
+  fail("{}{}", group.size() > 1 ? fmt::format("rank {}: ", failed) : "", text.data());
 }
 
 std::vector<std::string> list_checkpoints(const std::string& directory) {

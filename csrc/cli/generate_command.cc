@@ -7,6 +7,7 @@
 #include <iostream>
 #include <memory>
 
+#include "csrc/cli/checks.h"
 #include "csrc/cli/load_model.h"
 #include "forja/base/file.h"
 #include "forja/base/log.h"
@@ -32,19 +33,21 @@ void add_common_options(CLI::App& command, GenerateArguments& a) {
   command.add_option("--tokenizer", a.tokenizer,
                      "Tokenizer file or directory (default: the model's own)");
   command.add_option("--max-new-tokens", a.max_new_tokens, "Longest continuation")
-      ->check(CLI::PositiveNumber)
+      ->check(number_from(1))
       ->capture_default_str();
   command.add_option("--temperature", a.sampling.temperature, "0 is greedy")
-      ->check(CLI::NonNegativeNumber)
+      ->check(number_from(0))
       ->capture_default_str();
   command.add_option("--top-k", a.sampling.top_k, "Keep the k likeliest tokens; 0 keeps all")
-      ->check(CLI::NonNegativeNumber)
+      ->check(number_from(0))
       ->capture_default_str();
   command
       .add_option("--top-p", a.sampling.top_p, "Keep the likeliest tokens up to this probability")
-      ->check(CLI::Range(0.0, 1.0))
+      ->check(number_from(0, 1))
       ->capture_default_str();
-  command.add_option("--seed", a.sampling.seed, "Same seed, same text")->capture_default_str();
+  command.add_option("--seed", a.sampling.seed, "Same seed, same text")
+      ->check(number_from(0))
+      ->capture_default_str();
   command.add_option("--precision", a.precision, "Of computing")
       ->check(CLI::IsMember({"fp32", "bf16"}))
       ->capture_default_str();
@@ -131,6 +134,7 @@ void run_generate(const GenerateArguments& a) {
       std::cout << "--- " << i + 1 << "\n" << outputs[i] << rest << "\n";
     }
   }
+  std::cout << std::flush;
   log_info("{} tokens in {} ({:.1f} tokens/s)", made, format_duration(elapsed_s),
            double(made) / elapsed_s);
 }

@@ -37,12 +37,21 @@ std::string describe_run(const std::string& path, bool verify) {
                      describe_checkpoint(*latest, verify));
 }
 
+bool has_tokenizer(const std::string& path) {
+  return !fs::is_directory(path) || fs::exists(path + "/tokenizer.json") ||
+         fs::exists(path + "/tokenizer.model");
+}
+
 std::string describe_path(const std::string& path, bool verify) {
   if (!fs::exists(path)) fail_input("no such file or directory: {}", path);
   if (is_checkpoint(path)) return describe_checkpoint(path, verify);
   if (fs::exists(path + "/checkpoints")) return describe_run(path, verify);
   if (is_hf_directory(path)) return describe_hf_directory(path);
   if (fs::exists(path + "/manifest.json")) return describe_dataset(path, verify);
+  if (!has_tokenizer(path)) {
+    fail_input("{}: expected a run, checkpoint, Hugging Face model, dataset or tokenizer in it",
+               path);
+  }
   return describe_tokenizer(path);
 }
 

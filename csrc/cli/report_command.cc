@@ -3,6 +3,7 @@
 #include <memory>
 #include <string>
 
+#include "csrc/cli/checks.h"
 #include "forja/base/file.h"
 #include "forja/base/log.h"
 #include "forja/base/text.h"
@@ -21,9 +22,10 @@ void add_report_command(CLI::App& app) {
   command->add_option("RUN_DIR", options->run_dir, "Directory of a run of forja train")->required();
   command->add_option("--html", options->html, "File to write; RUN_DIR/report.html unless given");
   command->callback([options] {
-    const std::string page = render_run_report(options->run_dir);
     const std::string file =
         options->html.empty() ? options->run_dir + "/report.html" : options->html;
+    const std::string page = render_run_report(options->run_dir);
+    check_output_file(file);
     write_file(file, page);
     log_info("wrote {} ({})", file, format_bytes(double(page.size())));
   });

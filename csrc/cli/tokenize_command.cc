@@ -5,6 +5,7 @@
 #include <memory>
 
 #include "forja/base/error.h"
+#include "forja/base/file.h"
 #include "forja/base/log.h"
 #include "forja/base/text.h"
 #include "forja/cli/commands.h"
@@ -22,6 +23,7 @@ struct Arguments {
 
 void run(const Arguments& a) {
   using Clock = std::chrono::steady_clock;
+  check_writable(a.out);
   const Clock::time_point start = Clock::now();
   const auto seconds = [&] { return std::chrono::duration<double>(Clock::now() - start).count(); };
   double next_line_s = 0.0;

@@ -4,6 +4,7 @@
 #include <chrono>
 #include <memory>
 
+#include "csrc/cli/checks.h"
 #include "forja/base/error.h"
 #include "forja/base/log.h"
 #include "forja/base/text.h"
@@ -22,6 +23,7 @@ struct Arguments {
 
 void train(const Arguments& a) {
   using Clock = std::chrono::steady_clock;
+  check_output_file(a.out);
   const Clock::time_point start = Clock::now();
   const auto seconds = [&] { return std::chrono::duration<double>(Clock::now() - start).count(); };
   double next_line_s = 0.0;

@@ -6,6 +6,7 @@
 #include <memory>
 #include <thread>
 
+#include "csrc/cli/checks.h"
 #include "forja/base/log.h"
 #include "forja/cli/commands.h"
 #include "forja/comm/world.h"
@@ -52,10 +53,12 @@ void add_train_command(CLI::App& app) {
   command->add_option("config", arguments->config, "The run's YAML file")->required();
   command->add_option("overrides", arguments->overrides,
                       "key=value, e.g. train.steps=100: changes a key of the file");
-  command->add_flag("--dry-run", arguments->dry_run,
-                    "Print the resolved run, its layout and its memory; train nothing");
+  CLI::Option* dry_run =
+      command->add_flag("--dry-run", arguments->dry_run,
+                        "Print the resolved run, its layout and its memory; train nothing");
   command->add_option("--ranks", arguments->ranks, "With --dry-run: plan for this many ranks")
-      ->check(CLI::PositiveNumber);
+      ->check(number_from(1))
+      ->needs(dry_run);
   command->callback([arguments] {
     const std::unique_ptr<World> world = start_world();
     set_log_rank(world->rank(), world->size());

@@ -53,24 +53,22 @@ DatasetWriter::DatasetWriter(std::string directory, const Tokenizer& tokenizer,
   info_.tokenizer_kind = tokenizer.kind();
   const std::string parent = fs::path(directory_).parent_path().string();
   if (!parent.empty()) make_directories(parent);
-  temporary_ = fmt::format("{}.tmp-{}", directory_, ::getpid());
+  temporary_.path = fmt::format("{}.tmp-{}", directory_, ::getpid());
   std::error_code ignored;
-  fs::remove_all(temporary_, ignored);
-  make_directories(temporary_);
-  if (!tokenizer_path.empty()) copy_tokenizer(tokenizer_path, temporary_);
+  fs::remove_all(temporary_.path, ignored);
+  make_directories(temporary_.path);
+  if (!tokenizer_path.empty()) copy_tokenizer(tokenizer_path, temporary_.path);
 }
 
-DatasetWriter::~DatasetWriter() {
-  if (committed_) return;
-  tokens_.reset();
+DatasetWriter::TemporaryFolder::~TemporaryFolder() {
   std::error_code ignored;
-  fs::remove_all(temporary_, ignored);
+  if (!path.empty()) fs::remove_all(path, ignored);
 }
 
 void DatasetWriter::begin_shard() {
   ShardInfo shard;
   shard.name = fmt::format("shard-{:05}", info_.shards.size());
-  tokens_ = std::make_unique<AtomicFile>(temporary_ + "/" + shard.name + ".tokens");
+  tokens_ = std::make_unique<AtomicFile>(temporary_.path + "/" + shard.name + ".tokens");
   info_.shards.push_back(shard);
   document_ends_.clear();
 }
@@ -80,7 +78,7 @@ void DatasetWriter::end_shard() {
   tokens_->commit();
   tokens_.reset();
   ShardInfo& shard = info_.shards.back();
-  const std::string path = temporary_ + "/" + shard.name;
+  const std::string path = temporary_.path + "/" + shard.name;
   write_file(path + ".documents", {reinterpret_cast<const char*>(document_ends_.data()),
                                    document_ends_.size() * sizeof(int64_t)});
   shard.num_documents = int64_t(document_ends_.size());
@@ -125,16 +123,16 @@ void DatasetWriter::add_document(const int32_t* ids, int64_t count, int64_t text
 DatasetInfo DatasetWriter::commit() {
   if (!tokens_) fail_input("the input holds no text: no dataset is written to {}", directory_);
   end_shard();
-  write_file(temporary_ + "/manifest.json", print_manifest(info_));
-  sync_directory(temporary_);
+  write_file(temporary_.path + "/manifest.json", print_manifest(info_));
+  sync_directory(temporary_.path);
   check_output(directory_, options_.existing);
   const std::string old = fmt::format("{}.old-{}", directory_, ::getpid());
   std::error_code error;
   const bool replaces = fs::exists(directory_);
   if (replaces) fs::rename(directory_, old, error);
-  if (!error) fs::rename(temporary_, directory_, error);
+  if (!error) fs::rename(temporary_.path, directory_, error);
   if (error) fail("cannot give the dataset its name {}: {}", directory_, error.message());
-  committed_ = true;
+  temporary_.path.clear();
   if (replaces) fs::remove_all(old, error);
   const std::string parent = fs::path(directory_).parent_path().string();
   sync_directory(parent.empty() ? "." : parent);

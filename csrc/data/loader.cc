@@ -57,7 +57,7 @@ void DataConfig::visit(ConfigVisitor& v) {
 SampleStream::SampleStream(const std::vector<TrainDataConfig>& sources, int64_t sequence_length,
                            uint64_t seed, SampleOrder order)
     : sequence_length_(sequence_length) {
-  if (sources.empty()) fail_input("data.train names no dataset");
+  if (sources.empty()) fail_input("data.train names no dataset; forja tokenize makes one");
   std::vector<SampleSource> sizes;
   for (const TrainDataConfig& source : sources) {
     datasets_.emplace_back(source.path);

@@ -17,7 +17,12 @@ class SentencePieceTokenizer : public Tokenizer {
  public:
   SentencePieceTokenizer(std::string_view model, const std::string& path, uint64_t hash) {
     const auto status = processor_.LoadFromSerializedProto({model.data(), model.size()});
-    if (!status.ok()) fail_input("{} is not a SentencePiece model: {}", path, status.ToString());
+    if (!status.ok()) {
+      fail_input(
+          "{} is no tokenizer: expected a Hugging Face tokenizer.json, a SentencePiece model or a "
+          "tiktoken file",
+          path);
+    }
     kind_ = "SentencePiece";
     hash_ = hash;
     vocab_size_ = processor_.GetPieceSize();

@@ -4,6 +4,9 @@
 #include "forja/base/error.h"
 
 namespace forja {
+namespace {
+constexpr int64_t kMaxHeadDim = 256;  // of the attention kernels
+}
 
 void RopeConfig::visit(ConfigVisitor& v) {
   // "type" is the name that older files use.
@@ -82,6 +85,8 @@ void check_model(ConfigVisitor& v, ModelConfig& m) {
     }
     m.head_dim = m.hidden_size / m.num_attention_heads;
   }
+  if (m.head_dim > kMaxHeadDim)
+    v.fault("head_dim", fmt::format("heads of {} at most, found {}", kMaxHeadDim, m.head_dim));
   if (m.intermediate_size == 0) {
     m.intermediate_size =
         m.is_swiglu() ? (m.hidden_size * 8 / 3 + 63) / 64 * 64 : 4 * m.hidden_size;

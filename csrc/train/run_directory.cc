@@ -37,6 +37,13 @@ std::string batch_of(RunConfig& c) {
 }  // namespace
 
 std::optional<std::string> RunDirectory::find_resume(const RunConfig& config) const {
+  for (const char* foreign : {"manifest.json", "config.json"}) {
+    if (!std::filesystem::exists(path_ + "/" + foreign)) continue;
+    fail_input(
+        "{} holds a {}, so it is a dataset, checkpoint or model and no run directory: give another "
+        "name or output",
+        path_, foreign);
+  }
   if (!std::filesystem::exists(this->config())) return std::nullopt;
   if (config.train.resume == "never") {
     fail_input(

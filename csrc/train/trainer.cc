@@ -64,7 +64,7 @@ std::string utc_now() {
 void agree_on(Communicator& world, const std::string& what, uint64_t hash) {
   int64_t values[2] = {int64_t(hash >> 1), -int64_t(hash >> 1)};
   world.all_reduce(make_tensor(values, DType::i64, {2}), ReduceOp::max, {"agreement"}).wait();
-  if (values[0] != -values[1]) fail("the ranks do not have the same {}", what);
+  if (values[0] != -values[1]) fail_input("the ranks do not have the same {}", what);
 }
 
 class Trainer {
@@ -81,7 +81,13 @@ class Trainer {
     for (size_t i = 0; i < config.data.valid.size(); ++i) {
       valid_data_.push_back(open_validation_data(config.data, i));
       valid_data_.back().check_vocabulary(config.model.vocab_size);
+      if (valid_data_.back().tokenizer_hash() != train_data_.tokenizer_hash()) {
+        fail_input("the datasets {} and {} were made by different tokenizers",
+                   config.data.train[0].path, config.data.valid[i].path);
+      }
     }
+    check_initial_weights();
+    check_memory();
     agree_on(world.communicator(), "configuration", hash_text(config.to_yaml()));
     agree_on(world.communicator(), "data",
              train_data_.tokenizer_hash() ^ uint64_t(train_data_.samples_per_epoch()));
@@ -89,6 +95,7 @@ class Trainer {
 
   void run() {
     const std::optional<std::string> resume = directory_.find_resume(config_);
+    if (leader()) check_writable(directory_.path());
     // Nobody writes before everybody has looked.
     world_.communicator().barrier({"run directory"}).wait();
     make_engine(resume);
@@ -105,8 +112,11 @@ class Trainer {
       if (metrics.skipped) on_non_finite(metrics);
       const bool last = state_.step == total_steps_;
       if (is_due(config_.eval.every) || last) evaluate();
-      if (is_due(config_.checkpoint.every) || last) save(last);
-      if (leader()) flush_outputs();
+      const bool saves = is_due(config_.checkpoint.every) || last;
+      // A checkpoint has the lines of its steps before it: what ends the run in between leaves no
+      // gap.
+      if (leader()) flush_outputs(saves);
+      if (saves) save(last);
     }
     log_live("");
     log_info("done: {} steps, {} tokens; {}", state_.step, state_.tokens, directory_.path());
@@ -115,6 +125,25 @@ class Trainer {
  private:
   bool leader() const { return world_.rank() == 0; }
   bool is_due(int64_t every) const { return every > 0 && state_.step % every == 0; }
+
+  void check_initial_weights() const {
+    const std::string& from = config_.init.from;
+    if (from.empty() || is_checkpoint(from) || is_hf_directory(from)) return;
+    fail_input("init.from: {} is {}: expected a checkpoint or a Hugging Face directory", from,
+               std::filesystem::exists(from) ? "neither of the two" : "not there");
+  }
+
+  // The arenas are reserved at the start and filled later: what does not fit is said now, not by
+  // the kernel's out-of-memory killer.
+  void check_memory() const {
+    const int64_t of_rank = TrainEngine::plan(engine_config_).total(), there = host_memory_bytes();
+    const int ranks = world_.local_size();
+    if (of_rank <= there / ranks) return;
+    fail_input(
+        "not enough memory: {} a rank x {} rank{} of this host, which has {}; a smaller "
+        "train.micro_batch_size, model or data.sequence_length needs less (see --dry-run)",
+        format_bytes(double(of_rank)), ranks, ranks == 1 ? "" : "s", format_bytes(double(there)));
+  }
 
   void make_engine(const std::optional<std::string>& resume) {
     const MemoryPlan plan = TrainEngine::plan(engine_config_);
@@ -127,13 +156,22 @@ class Trainer {
     ParameterStore& store = engine_->store();
     store.initialize(engine_->context(), uint64_t(config_.train.seed));
     if (resume) {
-      state_ = load_checkpoint(engine_->context(), *resume, store);
+      load_resumed(*resume, store);
       engine_->optimizer().set_num_updates(state_.num_updates);
       log_info("continuing from {} (step {})", *resume, state_.step);
     } else if (!config_.init.from.empty()) {
       load_initial_weights(store);
     }
     state_.seed = uint64_t(config_.train.seed);
+  }
+
+  void load_resumed(const std::string& path, ParameterStore& store) {
+    try {
+      state_ = load_checkpoint(engine_->context(), path, store);
+    } catch (const Error& e) {
+      throw Error(e.code(), fmt::format("{}; remove {} to continue from the checkpoint before it",
+                                        e.what(), path));
+    }
   }
 
   void load_initial_weights(ParameterStore& store) {
@@ -277,9 +315,9 @@ class Trainer {
     tensorboard_->add_scalar("memory/bytes", m.step, double(m.memory_bytes));
   }
 
-  void flush_outputs() {
+  void flush_outputs(bool all) {
     metrics_->flush();
-    if (Clock::now() < next_tensorboard_flush_ && state_.step < total_steps_) return;
+    if (!all && Clock::now() < next_tensorboard_flush_) return;
     tensorboard_->flush();
     next_tensorboard_flush_ = Clock::now() + std::chrono::seconds(10);
   }

@@ -189,6 +189,8 @@ TEST_F(DatasetTest, FailuresLeaveNothingBehind) {
   TokenizeOptions options;
   options.end_token = "<|nothing|>";
   expect_contains(error("blank.txt", options), "<|nothing|>");
+  error_of([&] { DatasetWriter(folder_.file("out"), *tokenizer_, folder_.file("none"), 0, {}); },
+           ExitCode::bad_input);
   EXPECT_FALSE(fs::exists(folder_.file("out")));
   EXPECT_EQ(leftovers(), 0);
 }

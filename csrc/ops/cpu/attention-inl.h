@@ -55,7 +55,7 @@ HWY_INLINE void multiply_rows(const float* a, const float* panels, int64_t dim, 
   const int64_t width = tile_columns();
   for (int64_t j = begin; j < end; j += width) {
     TileSum sum;
-    multiply_tile<RowMajor>(a, panels + j * dim, width, dim, sum);
+    multiply_tile(RowMajor{a}, panels + j * dim, width, dim, sum);
 #pragma GCC unroll 16
     for (int i = 0; i < kTileRows; ++i) {
 #pragma GCC unroll 4

@@ -96,7 +96,7 @@ HWY_INLINE void accumulate_keys(const float* scores, const float* rows_of, const
   for (int64_t d = 0; d < padded; d += tile_columns()) {
     for (int64_t j = step.begin / kTileRows * kTileRows; j < step.end; j += kTileRows) {
       TileSum sum;
-      multiply_tile<ColumnMajor<kRowStride>>(scores + j, rows_of + d, kRowStride, step.rows, sum);
+      multiply_tile(ColumnMajor<kRowStride>{scores + j}, rows_of + d, kRowStride, step.rows, sum);
       add_tile(sum, to + j * padded + d, padded);
     }
   }
@@ -107,7 +107,7 @@ HWY_INLINE void accumulate_queries(const BackwardScratch& s, const Step& step, i
   for (int64_t r = 0; r < step.rows; r += kTileRows) {
     for (int64_t d = 0; d < padded; d += tile_columns()) {
       TileSum sum;
-      multiply_tile<RowMajor>(s.dscore + r * kRowStride + step.begin, s.key_rows + step.begin * padded + d, padded,
+      multiply_tile(RowMajor{s.dscore + r * kRowStride + step.begin}, s.key_rows + step.begin * padded + d, padded,
                               step.end - step.begin, sum);
       add_tile(sum, s.dq + (step.row + r) * padded + d, padded);
     }

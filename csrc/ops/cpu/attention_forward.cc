@@ -103,7 +103,7 @@ HWY_INLINE void accumulate_values(const TileRange& range, const float* scores, c
                                   const float* factor, float* sum) {
   for (int64_t d = 0; d < padded; d += tile_columns()) {
     TileSum product;
-    multiply_tile<RowMajor>(scores + range.begin, values + range.begin * padded + d, padded, range.end - range.begin,
+    multiply_tile(RowMajor{scores + range.begin}, values + range.begin * padded + d, padded, range.end - range.begin,
                             product);
 #pragma GCC unroll 16
     for (int i = 0; i < kTileRows; ++i) {

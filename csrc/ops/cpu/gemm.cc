@@ -13,8 +13,6 @@
 #include "csrc/ops/cpu/parallel.h"
 #include "csrc/ops/dispatch.h"
 
-#include <hwy/cache_control.h>
-
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "csrc/ops/cpu/gemm.cc"
 #include "csrc/ops/cpu/highway.h"
@@ -42,57 +40,62 @@ void pack_a_rows(const T* a, int64_t stride, int64_t rows, int64_t depth, float*
   for (int64_t i = rows; i < kTileRows; ++i) memset(out + i * kRowStride, 0, size_t(depth) * sizeof(float));
 }
 
-// rows x depth of column-major a into [k][row].
+// rows x depth of column-major a into panels [k][row], one after the other: k by k, so that memory is read in order.
 template <class T>
-void pack_a_columns(const T* a, int64_t stride, int64_t rows, int64_t depth, float* out) {
-  if (rows == kTileRows) {
-    for (int64_t k = 0; k < depth; ++k) {
-      const T* from = a + k * stride;
+void pack_a_columns(const T* a, int64_t stride, int64_t rows, int64_t depth, int64_t panel_floats, float* out) {
+  for (int64_t k = 0; k < depth; ++k, a += stride) {
+    float* to = out + k * kTileRows;
+    int64_t row = 0;
+    for (; row + kTileRows <= rows; row += kTileRows, to += panel_floats) {
 #pragma GCC unroll 16
-      for (int i = 0; i < kTileRows; ++i) out[k * kTileRows + i] = float(from[i]);
+      for (int i = 0; i < kTileRows; ++i) to[i] = float(a[row + i]);
     }
-    return;
-  }
-  for (int64_t k = 0; k < depth; ++k) {
-    for (int64_t i = 0; i < kTileRows; ++i) out[k * kTileRows + i] = i < rows ? float(a[k * stride + i]) : 0.0f;
+    for (int64_t i = 0; row < rows && i < kTileRows; ++i) to[i] = row + i < rows ? float(a[row + i]) : 0.0f;
   }
 }
 
-// depth x columns of row-major b into [k][column].
+// depth x columns of row-major b into panels [k][column], one after the other: k by k, as for a.
 template <class T>
-void pack_b_rows(const T* b, int64_t stride, int64_t columns, int64_t depth, float* out) {
+void pack_b_rows(const T* b, int64_t stride, int64_t columns, int64_t depth, int64_t panel_floats, float* out) {
   const int64_t width = tile_columns();
-  for (int64_t k = 0; k < depth; ++k) copy_row(b + k * stride, columns, width, out + k * width);
+  for (int64_t k = 0; k < depth; ++k, b += stride) {
+    float* to = out + k * width;
+    for (int64_t j = 0; j < columns; j += width, to += panel_floats) {
+      copy_row(b + j, std::min(width, columns - j), width, to);
+    }
+  }
 }
 
 // Panels of a for the strip's whole depth: [k block][panel].
 void pack_a_task(const GemmStrip& s, int64_t tile_begin, int64_t tile_end, float* out) {
+  const int64_t panel_floats = s.plan->packed_a_panel(), row = tile_begin * kTileRows;
+  const int64_t rows = std::min(tile_end * kTileRows, s.rows) - row;
   dispatch_float(s.a.dtype, [&]<class T>() {
     for (int64_t k = 0; k < s.depth; k += kGemmDepth) {
-      for (int64_t i = tile_begin; i < tile_end; ++i, out += s.plan->packed_a_panel()) {
-        const int64_t row = i * kTileRows;
-        const int64_t rows = std::min<int64_t>(kTileRows, s.rows - row), depth = std::min(kGemmDepth, s.depth - k);
-        const T* from = s.a.ptr<T>() + row * s.a.stride(0) + k * s.a.stride(1);
-        if (s.a.stride(1) == 1) {
-          pack_a_rows(from, s.a.stride(0), rows, depth, out);
-        } else {
-          pack_a_columns(from, s.a.stride(1), rows, depth, out);
-        }
+      const int64_t depth = std::min(kGemmDepth, s.depth - k);
+      const T* from = s.a.ptr<T>() + row * s.a.stride(0) + k * s.a.stride(1);
+      if (s.a.stride(1) != 1) {
+        pack_a_columns(from, s.a.stride(1), rows, depth, panel_floats, out);
+        out += (tile_end - tile_begin) * panel_floats;
+        continue;
+      }
+      for (int64_t i = 0; i < rows; i += kTileRows, out += panel_floats) {
+        pack_a_rows(from + i * s.a.stride(0), s.a.stride(0), std::min<int64_t>(kTileRows, rows - i), depth, out);
       }
     }
   });
 }
 
-void pack_b_panel(const GemmStrip& s, int64_t panel, int64_t k_block) {
-  const int64_t width = tile_columns(), column = panel * width, k = k_block * kGemmDepth;
-  const int64_t columns = std::min(width, s.columns - column), depth = std::min(kGemmDepth, s.depth - k);
-  float* out = s.packed_b + (k_block * divide_up(s.columns, width) + panel) * s.plan->packed_b_panel();
+// Panels [begin, end) of b for one block of k.
+void pack_b_panels(const GemmStrip& s, int64_t begin, int64_t end, int64_t k_block) {
+  const int64_t width = tile_columns(), panel_floats = s.plan->packed_b_panel(), k = k_block * kGemmDepth;
+  const int64_t columns = std::min(end * width, s.columns) - begin * width, depth = std::min(kGemmDepth, s.depth - k);
+  float* out = s.packed_b + (k_block * divide_up(s.columns, width) + begin) * panel_floats;
   dispatch_float(s.b.dtype, [&]<class T>() {
-    const T* from = s.b.ptr<T>() + k * s.b.stride(0) + column * s.b.stride(1);
-    if (s.b.stride(1) == 1) {
-      pack_b_rows(from, s.b.stride(0), columns, depth, out);
-    } else {
-      pack_transposed(from, s.b.stride(1), columns, depth, width, out);
+    const T* from = s.b.ptr<T>() + k * s.b.stride(0) + begin * width * s.b.stride(1);
+    if (s.b.stride(1) == 1) return pack_b_rows(from, s.b.stride(0), columns, depth, panel_floats, out);
+    for (int64_t j = 0; j < columns; j += width, out += panel_floats) {
+      pack_transposed(from + j * s.b.stride(1), s.b.stride(1), std::min(width, columns - j), depth, width, out);
     }
   });
 }
@@ -112,13 +115,11 @@ template <class A, class TS, class TO>
 HWY_NOINLINE void whole_tile(const float* a, const float* b, int64_t depth, const TileOutput<TS, TO>& to) {
   const int64_t step = lanes(), width = tile_columns();
   TileSum sum;
-  // Needed at the end: fetched meanwhile.
-  if (to.start_stride) {
-    for (int64_t i = 0; i < kTileRows; ++i) {
-      for (int v = 0; v < kTileVectors; ++v) hwy::Prefetch(to.start + i * to.start_stride + v * step);
-    }
+  // Where the result goes is needed at the end: fetched meanwhile, to be written.
+  for (int64_t i = 0; i < kTileRows; ++i) {
+    for (int v = 0; v < kTileVectors; ++v) __builtin_prefetch(to.out + i * to.out_stride + v * step, 1);
   }
-  multiply_tile<A>(a, b, width, depth, sum);
+  multiply_tile(A{a}, b, width, depth, sum);
   if (to.start) {
 #pragma GCC unroll 16
     for (int i = 0; i < kTileRows; ++i) {
@@ -252,7 +253,7 @@ HWY_AFTER_NAMESPACE();
 namespace forja::cpu {
 
 HWY_EXPORT(gemm_tile);
-HWY_EXPORT(pack_b_panel);
+HWY_EXPORT(pack_b_panels);
 HWY_EXPORT(gemm_task);
 
 namespace {
@@ -260,10 +261,15 @@ namespace {
 void run_strip(const GemmStrip& s, float* thread_scratch, int64_t thread_floats) {
   const GemmPlan& plan = *s.plan;
   const int64_t k_blocks = divide_up(s.depth, kGemmDepth), panels = divide_up(s.columns, plan.tile.columns);
+  constexpr int64_t kPackedTogether = 8;
+  const int64_t groups = divide_up(panels, kPackedTogether);
 #pragma omp parallel
   {
 #pragma omp for schedule(static)
-    for (int64_t i = 0; i < panels * k_blocks; ++i) HWY_DYNAMIC_DISPATCH(pack_b_panel)(s, i / k_blocks, i % k_blocks);
+    for (int64_t i = 0; i < groups * k_blocks; ++i) {
+      const int64_t begin = i / k_blocks * kPackedTogether;
+      HWY_DYNAMIC_DISPATCH(pack_b_panels)(s, begin, std::min(panels, begin + kPackedTogether), i % k_blocks);
+    }
     float* scratch = thread_scratch + omp_get_thread_num() * thread_floats;
 #pragma omp for schedule(dynamic, 1)
     for (int64_t i = 0; i < plan.row_tasks * plan.column_tasks; ++i) {

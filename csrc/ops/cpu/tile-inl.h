@@ -25,23 +25,23 @@ HWY_INLINE int64_t tile_columns() { return kTileVectors * lanes(); }
 // depth of a panel is at most 256, and the odd number of cache lines spreads the rows over the cache sets.
 constexpr int64_t kRowStride = 272;
 
-// How element (i, k) of a lies in memory.
+// The elements of a column of a, and the step to the next column.
 struct RowMajor {  // a[i * kRowStride + k]
-  static HWY_INLINE int64_t row(int64_t i) { return i * kRowStride; }
-  static constexpr int64_t kStep = 1;
+  const float* a;
+  HWY_INLINE float at(int i) const { return a[i * kRowStride]; }
+  HWY_INLINE void next() { ++a; }
 };
 template <int64_t kStride>
 struct ColumnMajor {  // a[k * kStride + i]
-  static HWY_INLINE int64_t row(int64_t i) { return i; }
-  static constexpr int64_t kStep = kStride;
+  const float* a;
+  HWY_INLINE float at(int i) const { return a[i]; }
+  HWY_INLINE void next() { a += kStride; }
 };
-
 using TileSum = VF[kTileRows][kTileVectors];
 
 // sum = a b over `depth` values of k. b is [k][columns of the tile], b_stride floats apart, aligned.
 template <class A>
-HWY_INLINE void multiply_tile(const float* HWY_RESTRICT a, const float* HWY_RESTRICT b, int64_t b_stride,
-                              int64_t depth, TileSum& sum) {
+HWY_INLINE void multiply_tile(A a, const float* HWY_RESTRICT b, int64_t b_stride, int64_t depth, TileSum& sum) {
   const int64_t step = lanes();
 #pragma GCC unroll 16
   for (int i = 0; i < kTileRows; ++i) {
@@ -54,11 +54,11 @@ HWY_INLINE void multiply_tile(const float* HWY_RESTRICT a, const float* HWY_REST
     for (int v = 0; v < kTileVectors; ++v) row[v] = hn::Load(DF(), b + v * step);
 #pragma GCC unroll 16
     for (int i = 0; i < kTileRows; ++i) {
-      const auto x = set(a[A::row(i)]);
+      const auto x = set(a.at(i));
 #pragma GCC unroll 4
       for (int v = 0; v < kTileVectors; ++v) sum[i][v] = hn::MulAdd(x, row[v], sum[i][v]);
     }
-    a += A::kStep;
+    a.next();
     b += b_stride;
   }
 }

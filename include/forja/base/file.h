@@ -56,6 +56,11 @@ void write_file(const std::string& path, std::string_view contents);
 // Creates the directory and its parents; says why when it cannot.
 void make_directories(const std::string& path);
 
+// Throws bad_input, saying why, when nothing can be written in `path`, a directory that may not be
+// there yet: makes a folder in its nearest parent that exists, and removes it. To be asked before
+// the work, not after it.
+void check_writable(const std::string& path);
+
 // fsync of a directory, so that a rename in it survives a power loss.
 void sync_directory(const std::string& path);
 

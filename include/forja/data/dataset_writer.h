@@ -33,7 +33,7 @@ class DatasetWriter {
   DatasetWriter(std::string directory, const Tokenizer& tokenizer,
                 const std::string& tokenizer_path, int32_t eos_id, DatasetWriterOptions options);
   // Without commit(): removes what was written.
-  ~DatasetWriter();
+  ~DatasetWriter() = default;
   DatasetWriter(const DatasetWriter&) = delete;
   DatasetWriter& operator=(const DatasetWriter&) = delete;
 
@@ -51,13 +51,19 @@ class DatasetWriter {
   void append_tokens(const int32_t* ids, int64_t count);
   void flush();
 
-  std::string directory_, temporary_;
+  // Removed at the end, unless it was renamed.
+  struct TemporaryFolder {
+    std::string path;
+    ~TemporaryFolder();
+  };
+
+  std::string directory_;
+  TemporaryFolder temporary_;
   DatasetWriterOptions options_;
   DatasetInfo info_;
   std::unique_ptr<AtomicFile> tokens_;
   std::vector<uint8_t> buffer_;         // encoded tokens not yet written
   std::vector<int64_t> document_ends_;  // of the current shard
-  bool committed_ = false;
 };
 
 struct TokenizeOptions {
