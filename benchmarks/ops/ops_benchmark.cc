@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Speed of the CPU ops at the shapes of training: GFLOP/s of what computes, GB/s of what moves memory (every byte that
-// must be read or written, once). OMP_NUM_THREADS sets the threads. To compare with: copy, and matmul/square.
+// Speed of the CPU ops at the shapes of training: GFLOP/s of what computes, GB/s of what moves
+// memory (every byte that must be read or written, once). OMP_NUM_THREADS sets the threads. To
+// compare with: copy, and matmul/square.
 #include <benchmark/benchmark.h>
 
 #include <algorithm>
@@ -53,16 +54,18 @@ struct Bench {
 };
 
 void report_flops(State& state, double flops) {
-  state.counters["GFLOP/s"] = benchmark::Counter(flops * 1e-9 * double(state.iterations()), benchmark::Counter::kIsRate);
+  state.counters["GFLOP/s"] =
+      benchmark::Counter(flops * 1e-9 * double(state.iterations()), benchmark::Counter::kIsRate);
 }
 void report_bytes(State& state, double bytes) {
-  state.counters["GB/s"] = benchmark::Counter(bytes * 1e-9 * double(state.iterations()), benchmark::Counter::kIsRate);
+  state.counters["GB/s"] =
+      benchmark::Counter(bytes * 1e-9 * double(state.iterations()), benchmark::Counter::kIsRate);
 }
 
 // ---- Matrix multiplication
 
-using MatmulFunction = void (*)(const Context&, const Tensor&, const Tensor&, const Tensor&, MatmulOutput,
-                                const Tensor&);
+using MatmulFunction = void (*)(const Context&, const Tensor&, const Tensor&, const Tensor&,
+                                MatmulOutput, const Tensor&);
 
 struct MatmulShape {
   const char* name;
@@ -72,20 +75,29 @@ struct MatmulShape {
 };
 
 constexpr MatmulShape kMatmulShapes[] = {
-    {"qkv_forward", 4096, 2304, 768, false, true, false},  {"mlp_up_forward", 4096, 3072, 768, false, true, false},
-    {"mlp_down_forward", 4096, 768, 3072, false, true, false}, {"mlp_up_dx", 4096, 768, 3072, false, false, false},
-    {"mlp_down_dx", 4096, 3072, 768, false, false, false}, {"mlp_up_dw", 3072, 768, 4096, true, false, true},
-    {"mlp_down_dw", 768, 3072, 4096, true, false, true},   {"head_forward", 1024, 50257, 768, false, true, false},
-    {"head_dx", 1024, 768, 50257, false, false, false},    {"head_dw", 50257, 768, 1024, true, false, true},
-    {"short_forward", 256, 3072, 768, false, true, false}, {"short_dw", 3072, 768, 256, true, false, true},
-    {"square", 2048, 2048, 2048, false, false, false},     {"decode_8", 8, 3072, 768, false, true, false},
+    {"qkv_forward", 4096, 2304, 768, false, true, false},
+    {"mlp_up_forward", 4096, 3072, 768, false, true, false},
+    {"mlp_down_forward", 4096, 768, 3072, false, true, false},
+    {"mlp_up_dx", 4096, 768, 3072, false, false, false},
+    {"mlp_down_dx", 4096, 3072, 768, false, false, false},
+    {"mlp_up_dw", 3072, 768, 4096, true, false, true},
+    {"mlp_down_dw", 768, 3072, 4096, true, false, true},
+    {"head_forward", 1024, 50257, 768, false, true, false},
+    {"head_dx", 1024, 768, 50257, false, false, false},
+    {"head_dw", 50257, 768, 1024, true, false, true},
+    {"short_forward", 256, 3072, 768, false, true, false},
+    {"short_dw", 3072, 768, 256, true, false, true},
+    {"square", 2048, 2048, 2048, false, false, false},
+    {"decode_8", 8, 3072, 768, false, true, false},
     {"decode_1", 1, 3072, 768, false, true, false},
 };
 
 void matmul_benchmark(State& state, MatmulFunction function, MatmulShape s, DType dtype) {
   Bench b;
-  const Tensor a = s.a_transposed ? b.random(dtype, {s.k, s.m}).transposed() : b.random(dtype, {s.m, s.k});
-  const Tensor w = s.b_transposed ? b.random(dtype, {s.n, s.k}).transposed() : b.random(dtype, {s.k, s.n});
+  const Tensor a =
+      s.a_transposed ? b.random(dtype, {s.k, s.m}).transposed() : b.random(dtype, {s.m, s.k});
+  const Tensor w =
+      s.b_transposed ? b.random(dtype, {s.n, s.k}).transposed() : b.random(dtype, {s.k, s.n});
   const Tensor c = b.zeros(s.gradient ? DType::f32 : dtype, {s.m, s.n});
   const MatmulOutput output = s.gradient ? MatmulOutput::accumulate : MatmulOutput::overwrite;
   for (auto _ : state) function(b.ctx, a, w, c, output, {});
@@ -94,8 +106,8 @@ void matmul_benchmark(State& state, MatmulFunction function, MatmulShape s, DTyp
 
 // ---- Attention
 
-void attention_benchmark(State& state, DType dtype, int64_t batch, int64_t length, int64_t heads, int64_t key_heads,
-                         int64_t dim, bool backward) {
+void attention_benchmark(State& state, DType dtype, int64_t batch, int64_t length, int64_t heads,
+                         int64_t key_heads, int64_t dim, bool backward) {
   Bench b;
   const int64_t n = batch * length;
   const Tensor qkv = b.random(dtype, {n, heads + 2 * key_heads, dim});
@@ -105,10 +117,12 @@ void attention_benchmark(State& state, DType dtype, int64_t batch, int64_t lengt
   const Tensor out = b.zeros(dtype, {n, heads, dim}), dout = b.random(dtype, {n, heads, dim});
   const Tensor lse = b.zeros(DType::f32, {heads, n}), sequences = b.zeros(DType::i32, {batch, 4});
   for (int64_t i = 0; i < batch; ++i) {
-    const int32_t row[4] = {int32_t(i * length), int32_t(length), int32_t(i * length), int32_t(length)};
+    const int32_t row[4] = {int32_t(i * length), int32_t(length), int32_t(i * length),
+                            int32_t(length)};
     std::copy(row, row + 4, sequences.ptr<int32_t>() + 4 * i);
   }
-  const AttentionOptions options{.causal = true, .window = 0, .scale = 1.0f / std::sqrt(float(dim))};
+  const AttentionOptions options{
+      .causal = true, .window = 0, .scale = 1.0f / std::sqrt(float(dim))};
   attention_forward(b.ctx, q, k, v, sequences, out, lse, options);
   for (auto _ : state) {
     if (!backward) {
@@ -123,11 +137,12 @@ void attention_benchmark(State& state, DType dtype, int64_t batch, int64_t lengt
   report_flops(state, (backward ? 10.0 : 4.0) * pairs * double(dim));
 }
 
-void attention_decode_benchmark(State& state, DType dtype, int64_t keys, int64_t heads, int64_t key_heads,
-                                int64_t dim) {
+void attention_decode_benchmark(State& state, DType dtype, int64_t keys, int64_t heads,
+                                int64_t key_heads, int64_t dim) {
   Bench b;
   const Tensor q = b.random(dtype, {1, heads, dim}), out = b.zeros(dtype, {1, heads, dim});
-  const Tensor k = b.random(dtype, {keys, key_heads, dim}), v = b.random(dtype, {keys, key_heads, dim});
+  const Tensor k = b.random(dtype, {keys, key_heads, dim}),
+               v = b.random(dtype, {keys, key_heads, dim});
   const Tensor sequences = b.zeros(DType::i32, {1, 4});
   sequences.ptr<int32_t>()[1] = 1;
   sequences.ptr<int32_t>()[3] = int32_t(keys);
@@ -141,8 +156,10 @@ void attention_decode_benchmark(State& state, DType dtype, int64_t keys, int64_t
 void layer_norm_benchmark(State& state, DType dtype, bool backward) {
   Bench b;
   const int64_t n = 4096, h = 768;
-  const Tensor x = b.random(dtype, {n, h}), residual = b.random(dtype, {n, h}), sum = b.zeros(dtype, {n, h});
-  const Tensor y = b.zeros(dtype, {n, h}), w = b.random(DType::f32, {h}), bias = b.random(DType::f32, {h});
+  const Tensor x = b.random(dtype, {n, h}), residual = b.random(dtype, {n, h}),
+               sum = b.zeros(dtype, {n, h});
+  const Tensor y = b.zeros(dtype, {n, h}), w = b.random(DType::f32, {h}),
+               bias = b.random(DType::f32, {h});
   const Tensor mean = b.zeros(DType::f32, {n}), rstd = b.zeros(DType::f32, {n});
   const Tensor dw = b.zeros(DType::f32, {h}), db = b.zeros(DType::f32, {h});
   add_layer_norm_forward(b.ctx, x, residual, w, bias, sum, y, mean, rstd, 1e-5f);
@@ -159,8 +176,10 @@ void layer_norm_benchmark(State& state, DType dtype, bool backward) {
 void rms_norm_benchmark(State& state, DType dtype, bool backward) {
   Bench b;
   const int64_t n = 4096, h = 768;
-  const Tensor x = b.random(dtype, {n, h}), residual = b.random(dtype, {n, h}), sum = b.zeros(dtype, {n, h});
-  const Tensor y = b.zeros(dtype, {n, h}), w = b.random(DType::f32, {h}), rstd = b.zeros(DType::f32, {n});
+  const Tensor x = b.random(dtype, {n, h}), residual = b.random(dtype, {n, h}),
+               sum = b.zeros(dtype, {n, h});
+  const Tensor y = b.zeros(dtype, {n, h}), w = b.random(DType::f32, {h}),
+               rstd = b.zeros(DType::f32, {n});
   const Tensor dw = b.zeros(DType::f32, {h});
   add_rms_norm_forward(b.ctx, x, residual, w, sum, y, rstd, 1e-5f);
   for (auto _ : state) {
@@ -175,7 +194,8 @@ void rms_norm_benchmark(State& state, DType dtype, bool backward) {
 
 void gelu_benchmark(State& state, DType dtype, GeluKind kind, bool backward) {
   Bench b;
-  const Tensor x = b.random(dtype, {4096, 3072}), dy = b.random(dtype, {4096, 3072}), y = b.zeros(dtype, {4096, 3072});
+  const Tensor x = b.random(dtype, {4096, 3072}), dy = b.random(dtype, {4096, 3072}),
+               y = b.zeros(dtype, {4096, 3072});
   for (auto _ : state) {
     if (backward) {
       gelu_backward(b.ctx, dy, x, y, kind);
@@ -188,7 +208,8 @@ void gelu_benchmark(State& state, DType dtype, GeluKind kind, bool backward) {
 
 void swiglu_benchmark(State& state, DType dtype, bool backward) {
   Bench b;
-  const Tensor x = b.random(dtype, {4096, 4096}), y = b.random(dtype, {4096, 2048}), dx = b.zeros(dtype, {4096, 4096});
+  const Tensor x = b.random(dtype, {4096, 4096}), y = b.random(dtype, {4096, 2048}),
+               dx = b.zeros(dtype, {4096, 4096});
   for (auto _ : state) {
     if (backward) {
       swiglu_backward(b.ctx, y, x, dx);
@@ -203,7 +224,8 @@ void softmax_benchmark(State& state, DType dtype, bool gradient) {
   Bench b;
   const int64_t n = 512, v = 50257;
   const Tensor logits = b.random(dtype, {n, v}), targets = b.zeros(DType::i32, {n});
-  const Tensor maximum = b.zeros(DType::f32, {n}), sum = b.zeros(DType::f32, {n}), target = b.zeros(DType::f32, {n});
+  const Tensor maximum = b.zeros(DType::f32, {n}), sum = b.zeros(DType::f32, {n}),
+               target = b.zeros(DType::f32, {n});
   const Tensor lse = b.random(DType::f32, {n}), coefficient = b.random(DType::f32, {n});
   const Tensor dlogits = b.zeros(dtype, {n, v});
   for (auto _ : state) {
@@ -219,11 +241,17 @@ void softmax_benchmark(State& state, DType dtype, bool gradient) {
 void adamw_benchmark(State& state, bool bf16) {
   Bench b;
   const int64_t n = 38597376;  // the embedding of GPT-2
-  const Tensor g = b.random(DType::f32, {n}, 1e-3f), w = b.random(DType::f32, {n}), m = b.zeros(DType::f32, {n});
+  const Tensor g = b.random(DType::f32, {n}, 1e-3f), w = b.random(DType::f32, {n}),
+               m = b.zeros(DType::f32, {n});
   const Tensor v = b.zeros(DType::f32, {n}), c = bf16 ? b.zeros(DType::bf16, {n}) : Tensor{};
   const AdamWState adamw{b.zeros(DType::f64, {1}), b.zeros(DType::i64, {1})};
   begin_adamw_step(b.ctx, adamw);
-  const AdamWOptions options{.lr = 1e-3f, .beta1 = 0.9f, .beta2 = 0.95f, .eps = 1e-8f, .weight_decay = 0.1f, .clip_norm = 1};
+  const AdamWOptions options{.lr = 1e-3f,
+                             .beta1 = 0.9f,
+                             .beta2 = 0.95f,
+                             .eps = 1e-8f,
+                             .weight_decay = 0.1f,
+                             .clip_norm = 1};
   for (auto _ : state) adamw_step(b.ctx, adamw, options, g, w, m, v, c);
   report_bytes(state, double(n) * (bf16 ? 30 : 28));
 }
@@ -249,14 +277,16 @@ void embedding_benchmark(State& state, DType dtype, bool backward) {
       embedding_forward(b.ctx, ids, table, {}, {}, out);
     }
   }
-  report_bytes(state, double(out.num_bytes()) + (backward ? 2.0 : 1.0) * 4096 * 768 * (backward ? 4 : 2));
+  report_bytes(state,
+               double(out.num_bytes()) + (backward ? 2.0 : 1.0) * 4096 * 768 * (backward ? 4 : 2));
 }
 
 template <class F>
 void elementwise_benchmark(State& state, double bytes, const F& f) {
   Bench b;
   const int64_t n = int64_t(1) << 25;
-  const Tensor x = b.random(DType::f32, {n}), y = b.random(DType::f32, {n}), z = b.zeros(DType::bf16, {n});
+  const Tensor x = b.random(DType::f32, {n}), y = b.random(DType::f32, {n}),
+               z = b.zeros(DType::bf16, {n});
   for (auto _ : state) f(b, x, y, z);
   report_bytes(state, bytes * double(n));
 }
@@ -270,7 +300,8 @@ void add_benchmark(const std::string& name, const std::function<void(State&)>& b
 void register_compute(DType dtype, const std::string& suffix) {
   for (const MatmulShape& s : kMatmulShapes) {
     const auto add_as = [&](const char* kind, MatmulFunction f) {
-      add_benchmark(std::string(kind) + "/" + s.name + suffix, [=](State& state) { matmul_benchmark(state, f, s, dtype); });
+      add_benchmark(std::string(kind) + "/" + s.name + suffix,
+                    [=](State& state) { matmul_benchmark(state, f, s, dtype); });
     };
     add_as("matmul", matmul);
     add_as("matmul_own", cpu::gemm);
@@ -278,12 +309,15 @@ void register_compute(DType dtype, const std::string& suffix) {
   }
   for (const bool backward : {false, true}) {
     const std::string pass = backward ? "_backward" : "_forward";
-    add_benchmark("attention" + pass + "/gpt2_4x1024" + suffix,
-                  [=](State& state) { attention_benchmark(state, dtype, 4, 1024, 12, 12, 64, backward); });
-    add_benchmark("attention" + pass + "/gpt2_4x64" + suffix,
-                  [=](State& state) { attention_benchmark(state, dtype, 4, 64, 12, 12, 64, backward); });
-    add_benchmark("attention" + pass + "/llama_1x4096_d128_gqa4" + suffix,
-                  [=](State& state) { attention_benchmark(state, dtype, 1, 4096, 8, 2, 128, backward); });
+    add_benchmark("attention" + pass + "/gpt2_4x1024" + suffix, [=](State& state) {
+      attention_benchmark(state, dtype, 4, 1024, 12, 12, 64, backward);
+    });
+    add_benchmark("attention" + pass + "/gpt2_4x64" + suffix, [=](State& state) {
+      attention_benchmark(state, dtype, 4, 64, 12, 12, 64, backward);
+    });
+    add_benchmark("attention" + pass + "/llama_1x4096_d128_gqa4" + suffix, [=](State& state) {
+      attention_benchmark(state, dtype, 1, 4096, 8, 2, 128, backward);
+    });
   }
   add_benchmark("attention_decode/4096_h32_g8_d64" + suffix,
                 [=](State& state) { attention_decode_benchmark(state, dtype, 4096, 32, 8, 64); });
@@ -292,17 +326,25 @@ void register_compute(DType dtype, const std::string& suffix) {
 void register_passes(DType dtype, const std::string& suffix) {
   for (const bool backward : {false, true}) {
     const std::string pass = (backward ? "_backward" : "_forward") + suffix;
-    add_benchmark("layer_norm" + pass, [=](State& state) { layer_norm_benchmark(state, dtype, backward); });
-    add_benchmark("rms_norm" + pass, [=](State& state) { rms_norm_benchmark(state, dtype, backward); });
-    add_benchmark("gelu_tanh" + pass, [=](State& state) { gelu_benchmark(state, dtype, GeluKind::tanh, backward); });
-    add_benchmark("gelu_erf" + pass, [=](State& state) { gelu_benchmark(state, dtype, GeluKind::erf, backward); });
+    add_benchmark("layer_norm" + pass,
+                  [=](State& state) { layer_norm_benchmark(state, dtype, backward); });
+    add_benchmark("rms_norm" + pass,
+                  [=](State& state) { rms_norm_benchmark(state, dtype, backward); });
+    add_benchmark("gelu_tanh" + pass,
+                  [=](State& state) { gelu_benchmark(state, dtype, GeluKind::tanh, backward); });
+    add_benchmark("gelu_erf" + pass,
+                  [=](State& state) { gelu_benchmark(state, dtype, GeluKind::erf, backward); });
     add_benchmark("swiglu" + pass, [=](State& state) { swiglu_benchmark(state, dtype, backward); });
-    add_benchmark("embedding" + pass, [=](State& state) { embedding_benchmark(state, dtype, backward); });
+    add_benchmark("embedding" + pass,
+                  [=](State& state) { embedding_benchmark(state, dtype, backward); });
   }
-  add_benchmark("softmax_statistics" + suffix, [=](State& state) { softmax_benchmark(state, dtype, false); });
-  add_benchmark("softmax_gradient" + suffix, [=](State& state) { softmax_benchmark(state, dtype, true); });
+  add_benchmark("softmax_statistics" + suffix,
+                [=](State& state) { softmax_benchmark(state, dtype, false); });
+  add_benchmark("softmax_gradient" + suffix,
+                [=](State& state) { softmax_benchmark(state, dtype, true); });
   add_benchmark("rope" + suffix, [=](State& state) { rope_benchmark(state, dtype); });
-  add_benchmark("adamw" + suffix, [=](State& state) { adamw_benchmark(state, dtype == DType::bf16); });
+  add_benchmark("adamw" + suffix,
+                [=](State& state) { adamw_benchmark(state, dtype == DType::bf16); });
 }
 
 void register_elementwise() {
@@ -315,7 +357,8 @@ void register_elementwise() {
   add_one("add", 12, [](Bench& b, T x, T y, T) { add(b.ctx, x, y, y); });
   add_one("scale", 8, [](Bench& b, T x, T, T) { scale(b.ctx, x, 1.0f); });
   add_one("fill_zero", 4, [](Bench& b, T, T y, T) { fill_zero(b.ctx, y); });
-  add_one("find_non_finite", 4, [](Bench& b, T x, T, T) { benchmark::DoNotOptimize(find_non_finite(b.ctx, x)); });
+  add_one("find_non_finite", 4,
+          [](Bench& b, T x, T, T) { benchmark::DoNotOptimize(find_non_finite(b.ctx, x)); });
   add_one("fill_normal", 4, [](Bench& b, T, T y, T) { fill_normal(b.ctx, y, 1, 0, 0, 1); });
   add_one("dropout", 8, [](Bench& b, T x, T y, T) { dropout(b.ctx, x, y, 0.1f, 1, 0); });
   add_one("bias_gradient", 4, [](Bench& b, T x, T y, T) {

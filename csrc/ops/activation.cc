@@ -30,7 +30,8 @@ void gelu_forward(const Context& ctx, const Tensor& x, const Tensor& y, GeluKind
   cpu::gelu_forward(x, y, kind);
 }
 
-void gelu_backward(const Context& ctx, const Tensor& dy, const Tensor& x, const Tensor& dx, GeluKind kind) {
+void gelu_backward(const Context& ctx, const Tensor& dy, const Tensor& x, const Tensor& dx,
+                   GeluKind kind) {
   require_cpu(ctx, "gelu_backward");
   check_rows("gelu_backward", "x", x);
   check_same("gelu_backward", "dy", dy, x);
@@ -47,7 +48,8 @@ void swiglu_forward(const Context& ctx, const Tensor& gate_up, const Tensor& y) 
   cpu::swiglu_forward(gate_up, y);
 }
 
-void swiglu_backward(const Context& ctx, const Tensor& dy, const Tensor& gate_up, const Tensor& dgate_up) {
+void swiglu_backward(const Context& ctx, const Tensor& dy, const Tensor& gate_up,
+                     const Tensor& dgate_up) {
   require_cpu(ctx, "swiglu_backward");
   check_rows("swiglu_backward", "dy", dy);
   check_gate_up("swiglu_backward", "gate_up", gate_up, dy);

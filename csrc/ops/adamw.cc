@@ -23,20 +23,24 @@ void begin_adamw_step(const Context& ctx, const AdamWState& state) {
   cpu::begin_adamw_step(state);
 }
 
-void adamw_step(const Context& ctx, const AdamWState& state, const AdamWOptions& options, const Tensor& gradient,
-                const Tensor& weight, const Tensor& first_moment, const Tensor& second_moment,
-                const Tensor& compute_weight) {
+void adamw_step(const Context& ctx, const AdamWState& state, const AdamWOptions& options,
+                const Tensor& gradient, const Tensor& weight, const Tensor& first_moment,
+                const Tensor& second_moment, const Tensor& compute_weight) {
   require_cpu(ctx, "adamw_step");
   check_state("adamw_step", state);
-  const std::pair<const char*, const Tensor*> arguments[] = {
-      {"gradient", &gradient}, {"weight", &weight}, {"first_moment", &first_moment}, {"second_moment", &second_moment}};
+  const std::pair<const char*, const Tensor*> arguments[] = {{"gradient", &gradient},
+                                                             {"weight", &weight},
+                                                             {"first_moment", &first_moment},
+                                                             {"second_moment", &second_moment}};
   for (const auto& [name, t] : arguments) check_dtype("adamw_step", name, *t, DType::f32);
-  if (compute_weight.defined()) check_dtype("adamw_step", "compute_weight", compute_weight, DType::bf16);
+  if (compute_weight.defined())
+    check_dtype("adamw_step", "compute_weight", compute_weight, DType::bf16);
   for (const Tensor* t : {&gradient, &weight, &first_moment, &second_moment, &compute_weight}) {
     if (!t->defined()) continue;
-    FORJA_CHECK(t->is_contiguous() && t->num_elements() == weight.num_elements(),
-                "adamw_step: all tensors must be contiguous and of one size, found {} beside the weight {}",
-                t->to_string(), weight.to_string());
+    FORJA_CHECK(
+        t->is_contiguous() && t->num_elements() == weight.num_elements(),
+        "adamw_step: all tensors must be contiguous and of one size, found {} beside the weight {}",
+        t->to_string(), weight.to_string());
   }
   if (ctx.planning()) return;
   cpu::adamw_step(state, options, gradient, weight, first_moment, second_moment, compute_weight);

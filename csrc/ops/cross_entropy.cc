@@ -24,8 +24,9 @@ void check_per_token(const char* op, const char* name, const Tensor& t, const Te
 
 }  // namespace
 
-void softmax_statistics(const Context& ctx, const Tensor& logits, const Tensor& targets, int64_t first_column,
-                        const Tensor& maximum, const Tensor& sum_exp, const Tensor& target_logit) {
+void softmax_statistics(const Context& ctx, const Tensor& logits, const Tensor& targets,
+                        int64_t first_column, const Tensor& maximum, const Tensor& sum_exp,
+                        const Tensor& target_logit) {
   constexpr const char* kOp = "softmax_statistics";
   require_cpu(ctx, kOp);
   check_logits(kOp, logits, targets);
@@ -36,8 +37,9 @@ void softmax_statistics(const Context& ctx, const Tensor& logits, const Tensor& 
   cpu::softmax_statistics(logits, targets, first_column, maximum, sum_exp, target_logit);
 }
 
-void softmax_gradient(const Context& ctx, const Tensor& logits, const Tensor& targets, int64_t first_column,
-                      const Tensor& lse, const Tensor& coefficient, const Tensor& dlogits) {
+void softmax_gradient(const Context& ctx, const Tensor& logits, const Tensor& targets,
+                      int64_t first_column, const Tensor& lse, const Tensor& coefficient,
+                      const Tensor& dlogits) {
   constexpr const char* kOp = "softmax_gradient";
   require_cpu(ctx, kOp);
   check_logits(kOp, logits, targets);
@@ -46,9 +48,10 @@ void softmax_gradient(const Context& ctx, const Tensor& logits, const Tensor& ta
   check_float(kOp, "dlogits", dlogits);
   check_shape(kOp, "dlogits", dlogits, {logits.size(0), logits.size(1)});
   check_last_dim_contiguous(kOp, "dlogits", dlogits);
-  FORJA_CHECK(dlogits.data != logits.data || dlogits.dtype == logits.dtype || logits.data == nullptr,
-              "{}: dlogits {} may be logits {} only with the same dtype", kOp, dlogits.to_string(),
-              logits.to_string());
+  FORJA_CHECK(
+      dlogits.data != logits.data || dlogits.dtype == logits.dtype || logits.data == nullptr,
+      "{}: dlogits {} may be logits {} only with the same dtype", kOp, dlogits.to_string(),
+      logits.to_string());
   if (ctx.planning()) return;
   cpu::softmax_gradient(logits, targets, first_column, lse, coefficient, dlogits);
 }

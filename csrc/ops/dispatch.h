@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What every op's front half shares: the one dtype dispatcher, the one device check, checks of shapes.
+// What every op's front half shares: the one dtype dispatcher, the one device check, checks of
+// shapes.
 #pragma once
 
 #include <initializer_list>
@@ -26,7 +27,8 @@ void require_cpu(const Context& ctx, const char* op);
 void check_float(const char* op, const char* name, const Tensor& t);  // fp32 or bf16
 void check_dtype(const char* op, const char* name, const Tensor& t, DType dtype);
 void check_float32_or(const char* op, const char* name, const Tensor& t, DType dtype);
-void check_shape(const char* op, const char* name, const Tensor& t, std::initializer_list<int64_t> shape);
+void check_shape(const char* op, const char* name, const Tensor& t,
+                 std::initializer_list<int64_t> shape);
 void check_rank(const char* op, const char* name, const Tensor& t, int rank);
 void check_contiguous(const char* op, const char* name, const Tensor& t);
 void check_last_dim_contiguous(const char* op, const char* name, const Tensor& t);

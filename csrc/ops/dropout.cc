@@ -13,7 +13,8 @@ void dropout(const Context& ctx, const Tensor& x, const Tensor& y, float probabi
   check_contiguous("dropout", "x", x);
   check_same("dropout", "y", y, x);
   check_contiguous("dropout", "y", y);
-  FORJA_CHECK(probability >= 0 && probability < 1, "dropout: the probability must be in [0, 1), found {}", probability);
+  FORJA_CHECK(probability >= 0 && probability < 1,
+              "dropout: the probability must be in [0, 1), found {}", probability);
   FORJA_CHECK(first_element >= 0, "dropout: first_element {} is negative", first_element);
   if (ctx.planning()) return;
   cpu::dropout(x, y, probability, key, first_element);

@@ -21,8 +21,8 @@ void convert(const Context& ctx, const Tensor& in, const Tensor& out) {
   check_float("convert", "out", out);
   check_contiguous("convert", "in", in);
   check_contiguous("convert", "out", out);
-  FORJA_CHECK(in.num_elements() == out.num_elements(), "convert: {} has not as many elements as {}", in.to_string(),
-              out.to_string());
+  FORJA_CHECK(in.num_elements() == out.num_elements(), "convert: {} has not as many elements as {}",
+              in.to_string(), out.to_string());
   if (ctx.planning()) return;
   cpu::convert(in, out);
 }
@@ -33,8 +33,9 @@ void add(const Context& ctx, const Tensor& a, const Tensor& b, const Tensor& out
   for (const auto& [name, t] : arguments) {
     check_float("add", name, *t);
     check_contiguous("add", name, *t);
-    FORJA_CHECK(t->num_elements() == out.num_elements(), "add: {} {} has not as many elements as out {}", name,
-                t->to_string(), out.to_string());
+    FORJA_CHECK(t->num_elements() == out.num_elements(),
+                "add: {} {} has not as many elements as out {}", name, t->to_string(),
+                out.to_string());
   }
   if (ctx.planning()) return;
   cpu::add(a, b, out);
@@ -57,7 +58,8 @@ void bias_gradient(const Context& ctx, const Tensor& dy, const Tensor& bias_grad
   check_shape("bias_gradient", "bias_gradient", bias_gradient, {dy.size(1)});
   check_contiguous("bias_gradient", "bias_gradient", bias_gradient);
   ArenaScope scope(*ctx.workspace);
-  const Tensor partial = allocate(*ctx.workspace, DType::f32, {cpu::row_blocks(dy.size(0)), dy.size(1)});
+  const Tensor partial =
+      allocate(*ctx.workspace, DType::f32, {cpu::row_blocks(dy.size(0)), dy.size(1)});
   if (ctx.planning()) return;
   cpu::bias_gradient(dy, bias_gradient, partial);
 }
@@ -82,7 +84,8 @@ int64_t find_non_finite(const Context& ctx, const Tensor& x) {
   return cpu::find_non_finite(x);
 }
 
-void fill_normal(const Context& ctx, const Tensor& x, uint64_t key, int64_t first_element, float mean, float std) {
+void fill_normal(const Context& ctx, const Tensor& x, uint64_t key, int64_t first_element,
+                 float mean, float std) {
   require_cpu(ctx, "fill_normal");
   check_dtype("fill_normal", "x", x, DType::f32);
   check_contiguous("fill_normal", "x", x);

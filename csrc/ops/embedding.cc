@@ -11,8 +11,8 @@ void check_table(const char* op, const char* name, const Tensor& table, const Te
   check_rank(op, name, table, 2);
   check_dtype(op, name, table, like.dtype);
   check_last_dim_contiguous(op, name, table);
-  FORJA_CHECK(table.size(1) == like.size(1), "{}: {} must have {} columns, found {}", op, name, like.size(1),
-              table.to_string());
+  FORJA_CHECK(table.size(1) == like.size(1), "{}: {} must have {} columns, found {}", op, name,
+              like.size(1), table.to_string());
 }
 
 void check_indices(const char* op, const char* name, const Tensor& indices, int64_t count) {
@@ -23,8 +23,8 @@ void check_indices(const char* op, const char* name, const Tensor& indices, int6
 
 }  // namespace
 
-void embedding_forward(const Context& ctx, const Tensor& ids, const Tensor& table, const Tensor& positions,
-                       const Tensor& position_table, const Tensor& out) {
+void embedding_forward(const Context& ctx, const Tensor& ids, const Tensor& table,
+                       const Tensor& positions, const Tensor& position_table, const Tensor& out) {
   constexpr const char* kOp = "embedding_forward";
   require_cpu(ctx, kOp);
   check_float(kOp, "out", out);
@@ -38,11 +38,13 @@ void embedding_forward(const Context& ctx, const Tensor& ids, const Tensor& tabl
   }
   if (ctx.planning()) return;
   check_index_range(kOp, "ids", ids, table.size(0));
-  if (position_table.defined()) check_index_range(kOp, "positions", positions, position_table.size(0));
+  if (position_table.defined())
+    check_index_range(kOp, "positions", positions, position_table.size(0));
   cpu::embedding_forward(ids, table, positions, position_table, out);
 }
 
-void embedding_backward(const Context& ctx, const Tensor& dout, const Tensor& ids, const Tensor& table_gradient) {
+void embedding_backward(const Context& ctx, const Tensor& dout, const Tensor& ids,
+                        const Tensor& table_gradient) {
   constexpr const char* kOp = "embedding_backward";
   require_cpu(ctx, kOp);
   check_float(kOp, "dout", dout);
@@ -52,8 +54,8 @@ void embedding_backward(const Context& ctx, const Tensor& dout, const Tensor& id
   check_dtype(kOp, "table_gradient", table_gradient, DType::f32);
   check_rank(kOp, "table_gradient", table_gradient, 2);
   check_last_dim_contiguous(kOp, "table_gradient", table_gradient);
-  FORJA_CHECK(table_gradient.size(1) == dout.size(1), "{}: {} beside rows of {}", kOp, table_gradient.to_string(),
-              dout.to_string());
+  FORJA_CHECK(table_gradient.size(1) == dout.size(1), "{}: {} beside rows of {}", kOp,
+              table_gradient.to_string(), dout.to_string());
   if (ctx.planning()) return;
   check_index_range(kOp, "ids", ids, table_gradient.size(0));
   cpu::embedding_backward(dout, ids, table_gradient);

@@ -7,9 +7,9 @@
 namespace forja {
 namespace {
 
-void forward(const char* op, const Context& ctx, const Tensor& x, const Tensor& residual, const Tensor& weight,
-             const Tensor& bias, const Tensor& sum, const Tensor& y, const Tensor& mean, const Tensor& rstd,
-             float eps) {
+void forward(const char* op, const Context& ctx, const Tensor& x, const Tensor& residual,
+             const Tensor& weight, const Tensor& bias, const Tensor& sum, const Tensor& y,
+             const Tensor& mean, const Tensor& rstd, float eps) {
   require_cpu(ctx, op);
   check_norm_rows(op, "x", x);
   if (residual.defined()) check_same(op, "residual", residual, x);
@@ -27,20 +27,22 @@ void forward(const char* op, const Context& ctx, const Tensor& x, const Tensor& 
 
 }  // namespace
 
-void layer_norm_forward(const Context& ctx, const Tensor& x, const Tensor& weight, const Tensor& bias, const Tensor& y,
-                        const Tensor& mean, const Tensor& rstd, float eps) {
+void layer_norm_forward(const Context& ctx, const Tensor& x, const Tensor& weight,
+                        const Tensor& bias, const Tensor& y, const Tensor& mean, const Tensor& rstd,
+                        float eps) {
   forward("layer_norm_forward", ctx, x, {}, weight, bias, x, y, mean, rstd, eps);
 }
 
-void add_layer_norm_forward(const Context& ctx, const Tensor& x, const Tensor& residual, const Tensor& weight,
-                            const Tensor& bias, const Tensor& sum, const Tensor& y, const Tensor& mean,
-                            const Tensor& rstd, float eps) {
+void add_layer_norm_forward(const Context& ctx, const Tensor& x, const Tensor& residual,
+                            const Tensor& weight, const Tensor& bias, const Tensor& sum,
+                            const Tensor& y, const Tensor& mean, const Tensor& rstd, float eps) {
   FORJA_CHECK(residual.defined(), "add_layer_norm_forward: residual is undefined");
   forward("add_layer_norm_forward", ctx, x, residual, weight, bias, sum, y, mean, rstd, eps);
 }
 
-void layer_norm_backward(const Context& ctx, const Tensor& dy, const Tensor& x, const Tensor& weight,
-                         const Tensor& mean, const Tensor& rstd, const Tensor& residual_gradient, const Tensor& dx,
+void layer_norm_backward(const Context& ctx, const Tensor& dy, const Tensor& x,
+                         const Tensor& weight, const Tensor& mean, const Tensor& rstd,
+                         const Tensor& residual_gradient, const Tensor& dx,
                          const Tensor& weight_gradient, const Tensor& bias_gradient) {
   constexpr const char* kOp = "layer_norm_backward";
   require_cpu(ctx, kOp);
@@ -57,10 +59,12 @@ void layer_norm_backward(const Context& ctx, const Tensor& dy, const Tensor& x, 
   const Tensor w = float_copy(ctx, weight);
   Tensor partial;
   if (weight_gradient.defined() || bias_gradient.defined()) {
-    partial = allocate(*ctx.workspace, DType::f32, {cpu::row_blocks(cpu::num_rows(x)), 2 * x.size(-1)});
+    partial =
+        allocate(*ctx.workspace, DType::f32, {cpu::row_blocks(cpu::num_rows(x)), 2 * x.size(-1)});
   }
   if (ctx.planning()) return;
-  cpu::layer_norm_backward(dy, x, w, mean, rstd, residual_gradient, dx, weight_gradient, bias_gradient, partial);
+  cpu::layer_norm_backward(dy, x, w, mean, rstd, residual_gradient, dx, weight_gradient,
+                           bias_gradient, partial);
 }
 
 }  // namespace forja

@@ -5,8 +5,9 @@
 
 namespace forja {
 
-void log_probability(const Context& ctx, const Tensor& maximum, const Tensor& sum_exp, const Tensor& target_logit,
-                     const Tensor& targets, const Tensor& lse, const Tensor& log_probability) {
+void log_probability(const Context& ctx, const Tensor& maximum, const Tensor& sum_exp,
+                     const Tensor& target_logit, const Tensor& targets, const Tensor& lse,
+                     const Tensor& log_probability) {
   const int64_t n = targets.num_elements();
   for (const Tensor* t : {&maximum, &sum_exp, &target_logit, &lse, &log_probability}) {
     FORJA_CHECK(t->dtype == DType::f32 && t->is_contiguous() && t->num_elements() == n,

@@ -12,23 +12,25 @@ void check_matrix(const char* name, const Tensor& t) {
   check_rank("matmul", name, t, 2);
   const bool row_major = t.size(1) <= 1 || t.stride(1) == 1;
   const bool column_major = t.size(0) <= 1 || t.stride(0) == 1;
-  FORJA_CHECK(row_major || column_major, "matmul: one stride of {} must be 1, found {}", name, t.to_string());
+  FORJA_CHECK(row_major || column_major, "matmul: one stride of {} must be 1, found {}", name,
+              t.to_string());
 }
 
 }  // namespace
 
-void matmul(const Context& ctx, const Tensor& a, const Tensor& b, const Tensor& c, MatmulOutput output,
-            const Tensor& bias) {
+void matmul(const Context& ctx, const Tensor& a, const Tensor& b, const Tensor& c,
+            MatmulOutput output, const Tensor& bias) {
   require_cpu(ctx, "matmul");
   check_matrix("a", a);
   check_matrix("b", b);
-  FORJA_CHECK(a.dtype == b.dtype && a.size(1) == b.size(0), "matmul: a {} and b {} do not fit", a.to_string(),
-              b.to_string());
+  FORJA_CHECK(a.dtype == b.dtype && a.size(1) == b.size(0), "matmul: a {} and b {} do not fit",
+              a.to_string(), b.to_string());
   check_float32_or("matmul", "c", c, a.dtype);
   check_shape("matmul", "c", c, {a.size(0), b.size(1)});
   check_last_dim_contiguous("matmul", "c", c);
   if (bias.defined()) {
-    FORJA_CHECK(output == MatmulOutput::overwrite, "matmul: a bias goes only with MatmulOutput::overwrite");
+    FORJA_CHECK(output == MatmulOutput::overwrite,
+                "matmul: a bias goes only with MatmulOutput::overwrite");
     check_float32_or("matmul", "bias", bias, a.dtype);
     check_shape("matmul", "bias", bias, {c.size(1)});
     check_contiguous("matmul", "bias", bias);

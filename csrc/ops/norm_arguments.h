@@ -10,23 +10,27 @@ namespace forja {
 
 inline void check_norm_rows(const char* op, const char* name, const Tensor& x) {
   check_float(op, name, x);
-  FORJA_CHECK(x.rank == 2 || x.rank == 3, "{}: {} must have 2 or 3 dims, found {}", op, name, x.to_string());
+  FORJA_CHECK(x.rank == 2 || x.rank == 3, "{}: {} must have 2 or 3 dims, found {}", op, name,
+              x.to_string());
   check_last_dim_contiguous(op, name, x);
 }
 
-inline void check_norm_weight(const char* op, const char* name, const Tensor& weight, const Tensor& x) {
+inline void check_norm_weight(const char* op, const char* name, const Tensor& weight,
+                              const Tensor& x) {
   check_float32_or(op, name, weight, x.dtype);
   check_shape(op, name, weight, {x.size(-1)});
   check_contiguous(op, name, weight);
 }
 
-inline void check_norm_statistic(const char* op, const char* name, const Tensor& t, const Tensor& x) {
+inline void check_norm_statistic(const char* op, const char* name, const Tensor& t,
+                                 const Tensor& x) {
   check_dtype(op, name, t, DType::f32);
   check_shape(op, name, t, {cpu::num_rows(x)});
   check_contiguous(op, name, t);
 }
 
-inline void check_norm_gradient(const char* op, const char* name, const Tensor& t, const Tensor& x) {
+inline void check_norm_gradient(const char* op, const char* name, const Tensor& t,
+                                const Tensor& x) {
   if (!t.defined()) return;
   check_dtype(op, name, t, DType::f32);
   check_shape(op, name, t, {x.size(-1)});

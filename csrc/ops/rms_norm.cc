@@ -6,8 +6,8 @@
 
 namespace forja {
 
-void rms_norm_forward(const Context& ctx, const Tensor& x, const Tensor& weight, const Tensor& y, const Tensor& rstd,
-                      float eps) {
+void rms_norm_forward(const Context& ctx, const Tensor& x, const Tensor& weight, const Tensor& y,
+                      const Tensor& rstd, float eps) {
   constexpr const char* kOp = "rms_norm_forward";
   require_cpu(ctx, kOp);
   check_norm_rows(kOp, "x", x);
@@ -20,8 +20,9 @@ void rms_norm_forward(const Context& ctx, const Tensor& x, const Tensor& weight,
   cpu::rms_norm_forward(x, {}, w, x, y, rstd, eps);
 }
 
-void add_rms_norm_forward(const Context& ctx, const Tensor& x, const Tensor& residual, const Tensor& weight,
-                          const Tensor& sum, const Tensor& y, const Tensor& rstd, float eps) {
+void add_rms_norm_forward(const Context& ctx, const Tensor& x, const Tensor& residual,
+                          const Tensor& weight, const Tensor& sum, const Tensor& y,
+                          const Tensor& rstd, float eps) {
   constexpr const char* kOp = "add_rms_norm_forward";
   require_cpu(ctx, kOp);
   check_norm_rows(kOp, "x", x);
@@ -36,8 +37,9 @@ void add_rms_norm_forward(const Context& ctx, const Tensor& x, const Tensor& res
   cpu::rms_norm_forward(x, residual, w, sum, y, rstd, eps);
 }
 
-void rms_norm_backward(const Context& ctx, const Tensor& dy, const Tensor& x, const Tensor& weight, const Tensor& rstd,
-                       const Tensor& residual_gradient, const Tensor& dx, const Tensor& weight_gradient) {
+void rms_norm_backward(const Context& ctx, const Tensor& dy, const Tensor& x, const Tensor& weight,
+                       const Tensor& rstd, const Tensor& residual_gradient, const Tensor& dx,
+                       const Tensor& weight_gradient) {
   constexpr const char* kOp = "rms_norm_backward";
   require_cpu(ctx, kOp);
   check_norm_rows(kOp, "x", x);

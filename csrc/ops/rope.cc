@@ -6,8 +6,8 @@
 
 namespace forja {
 
-void rope(const Context& ctx, const Tensor& x, const Tensor& positions, const Tensor& cos, const Tensor& sin,
-          RopeDirection direction) {
+void rope(const Context& ctx, const Tensor& x, const Tensor& positions, const Tensor& cos,
+          const Tensor& sin, RopeDirection direction) {
   require_cpu(ctx, "rope");
   check_float("rope", "x", x);
   check_rank("rope", "x", x, 3);

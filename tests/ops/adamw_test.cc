@@ -31,18 +31,24 @@ void step(const Context& ctx, const State& s, const AdamWOptions& o) {
   adamw_step(ctx, s.shared, o, s.gradient, s.weight, s.first, s.second, s.compute);
 }
 
-constexpr AdamWOptions kOptions = {
-    .lr = 1e-2f, .beta1 = 0.9f, .beta2 = 0.95f, .eps = 1e-8f, .weight_decay = 0.1f, .clip_norm = 0.5f};
+constexpr AdamWOptions kOptions = {.lr = 1e-2f,
+                                   .beta1 = 0.9f,
+                                   .beta2 = 0.95f,
+                                   .eps = 1e-8f,
+                                   .weight_decay = 0.1f,
+                                   .clip_norm = 0.5f};
 
-// Each step from the op's own state, so that only one step's roundings count: gradient scale, two products and a sum
-// for each moment; root, product and sum for the denominator, a division, the step; the decay.
+// Each step from the op's own state, so that only one step's roundings count: gradient scale, two
+// products and a sum for each moment; root, product and sum for the denominator, a division, the
+// step; the decay.
 TEST(AdamW, StepMatchesTheDefinition) {
   TensorBox box;
   for (const int64_t n : {1, 15, 100003}) {
     for (const bool compute : {false, true}) {
       State s = make_state(box, n, compute);
       for (int t = 1; t <= 3; ++t) {
-        const std::vector<double> g = to_doubles(s.gradient), w = to_doubles(s.weight), m = to_doubles(s.first);
+        const std::vector<double> g = to_doubles(s.gradient), w = to_doubles(s.weight),
+                                  m = to_doubles(s.first);
         const std::vector<double> v = to_doubles(s.second);
         double squares = 0;
         for (double x : g) squares += x * x;
@@ -61,7 +67,8 @@ TEST(AdamW, StepMatchesTheDefinition) {
           const double update = lr / (1 - std::pow(b1, t)) * m1 / denominator;
           const double update_error = lr / (1 - std::pow(b1, t)) * gamma(16) * m_size / denominator;
           const double decayed = w[i] * (1 - lr * double(o.weight_decay));
-          weight.push_back({decayed - update, update_error + gamma(3) * (std::fabs(decayed) + std::fabs(update))});
+          weight.push_back({decayed - update,
+                            update_error + gamma(3) * (std::fabs(decayed) + std::fabs(update))});
         }
         step(box.context(), s, o);
         EXPECT_EQ(*s.shared.num_updates.ptr<int64_t>(), t);
@@ -109,14 +116,15 @@ TEST(AdamW, RangesAndThreadsGiveTheSameBits) {
   with_threads(3, [&] { step(box.context(), whole, kOptions); });
   begin_adamw_step(box.context(), parts.shared);
   for (const auto& [a, b] : {std::pair<int64_t, int64_t>{0, 3}, {3, 40000}, {40000, n}}) {
-    adamw_step(box.context(), parts.shared, kOptions, parts.gradient.slice(0, a, b), parts.weight.slice(0, a, b),
-               parts.first.slice(0, a, b), parts.second.slice(0, a, b), {});
+    adamw_step(box.context(), parts.shared, kOptions, parts.gradient.slice(0, a, b),
+               parts.weight.slice(0, a, b), parts.first.slice(0, a, b), parts.second.slice(0, a, b),
+               {});
   }
   expect_same_bits(whole.weight, parts.weight, "weight");
 }
 
-// PyTorch's AdamW on one weight, each step from the file's own state: both sides round about 20 times in fp32, of
-// quantities no larger than the weight or the update.
+// PyTorch's AdamW on one weight, each step from the file's own state: both sides round about 20
+// times in fp32, of quantities no larger than the weight or the update.
 TEST(AdamW, MatchesPyTorch) {
   FORJA_REQUIRE_ASSET(path, "vectors/onnxruntime-optim/adamw_single_weight.json");
   std::ifstream stream(path);
@@ -125,18 +133,28 @@ TEST(AdamW, MatchesPyTorch) {
   const Steps weights = file.at("Parameters"), gradients = file.at("Gradients");
   const Steps first = file.at("Momentum1s"), second = file.at("Momentum2s");
   ASSERT_GE(weights.size(), 2u);
-  const AdamWOptions options = {
-      .lr = 1e-3f, .beta1 = 0.9f, .beta2 = 0.999f, .eps = 1e-8f, .weight_decay = 0.01f, .clip_norm = 0.0f};
+  const AdamWOptions options = {.lr = 1e-3f,
+                                .beta1 = 0.9f,
+                                .beta2 = 0.999f,
+                                .eps = 1e-8f,
+                                .weight_decay = 0.01f,
+                                .clip_norm = 0.0f};
   TensorBox box;
   const int64_t n = int64_t(weights[0].size());
-  const auto expect_step = [&](const Tensor& found, const std::vector<float>& expected, double size) {
+  const auto expect_step = [&](const Tensor& found, const std::vector<float>& expected,
+                               double size) {
     for (int64_t i = 0; i < n; ++i) {
-      EXPECT_NEAR(found.ptr<float>()[i], expected[size_t(i)], 2 * gamma(20) * (std::fabs(expected[size_t(i)]) + size));
+      EXPECT_NEAR(found.ptr<float>()[i], expected[size_t(i)],
+                  2 * gamma(20) * (std::fabs(expected[size_t(i)]) + size));
     }
   };
   for (size_t t = 0; t + 1 < weights.size(); ++t) {
-    const State s{box.from(gradients[t], {n}), box.from(weights[t], {n}), box.from(first[t], {n}),
-                  box.from(second[t], {n}), {}, {box.zeros(DType::f64, {1}), box.zeros(DType::i64, {1})}};
+    const State s{box.from(gradients[t], {n}),
+                  box.from(weights[t], {n}),
+                  box.from(first[t], {n}),
+                  box.from(second[t], {n}),
+                  {},
+                  {box.zeros(DType::f64, {1}), box.zeros(DType::i64, {1})}};
     *s.shared.num_updates.ptr<int64_t>() = int64_t(t);
     step(box.context(), s, options);
     EXPECT_EQ(*s.shared.num_updates.ptr<int64_t>(), int64_t(t) + 1);
@@ -151,15 +169,19 @@ TEST(AdamW, RefusesWhatDoesNotFit) {
   TensorBox box;
   State s = make_state(box, 10, false);
   EXPECT_NE(error_of([&] {
-              adamw_step(box.context(), s.shared, kOptions, s.gradient.slice(0, 0, 9), s.weight, s.first, s.second, {});
+              adamw_step(box.context(), s.shared, kOptions, s.gradient.slice(0, 0, 9), s.weight,
+                         s.first, s.second, {});
             }).find("of one size"),
             std::string::npos);
   EXPECT_NE(error_of([&] {
-              adamw_step(box.context(), s.shared, kOptions, s.gradient, s.weight, s.first, s.second, s.weight);
+              adamw_step(box.context(), s.shared, kOptions, s.gradient, s.weight, s.first, s.second,
+                         s.weight);
             }).find("compute_weight must be bf16"),
             std::string::npos);
   s.shared.num_updates = s.weight;
-  EXPECT_NE(error_of([&] { begin_adamw_step(box.context(), s.shared); }).find("num_updates must be int64"),
+  EXPECT_NE(error_of([&] {
+              begin_adamw_step(box.context(), s.shared);
+            }).find("num_updates must be int64"),
             std::string::npos);
 }
 

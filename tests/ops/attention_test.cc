@@ -58,17 +58,19 @@ Tensors make_tensors(TensorBox& box, const Case& c) {
 }
 
 // Only the rows of sequences: the others are left alone and are checked apart.
-std::vector<Bounded> rows_of(const Case& c, const std::vector<Bounded>& all, int begin, int length, int64_t per_row) {
+std::vector<Bounded> rows_of(const Case& c, const std::vector<Bounded>& all, int begin, int length,
+                             int64_t per_row) {
   std::vector<Bounded> out;
   for (size_t s = 0; s < c.sequences.size(); s += 4) {
     const int64_t first = c.sequences[s + begin] * per_row;
-    out.insert(out.end(), all.begin() + first, all.begin() + first + c.sequences[s + length] * per_row);
+    out.insert(out.end(), all.begin() + first,
+               all.begin() + first + c.sequences[s + length] * per_row);
   }
   return out;
 }
 
-void expect_rows(const Case& c, const Tensor& t, const std::vector<Bounded>& all, int begin, int length,
-                 const char* what) {
+void expect_rows(const Case& c, const Tensor& t, const std::vector<Bounded>& all, int begin,
+                 int length, const char* what) {
   const int64_t per_row = t.size(1) * t.size(2);
   std::vector<Bounded> expected = rows_of(c, all, begin, length, per_row);
   size_t used = 0;
@@ -96,13 +98,15 @@ TEST_P(AttentionTest, ForwardAndBackwardMatchTheDefinition) {
     for (size_t s = 0; s < c.sequences.size(); s += 4) {
       const int64_t first = c.sequences[s], count = c.sequences[s + 1];
       const auto begin = r.lse.begin() + h * t.q.size(0) + first;
-      expect_within(t.lse.select(0, h).slice(0, first, first + count), {begin, begin + count}, "lse");
+      expect_within(t.lse.select(0, h).slice(0, first, first + count), {begin, begin + count},
+                    "lse");
     }
   }
   const Tensor last_rows = t.out.slice(0, t.out.size(0) - 1, t.out.size(0));
   for (double x : to_doubles(last_rows)) ASSERT_EQ(x, 0) << "a row in no sequence was written";
 
-  attention_backward(ctx, t.dout, t.q, t.k, t.v, t.out, t.lse, t.sequences, t.dq, t.dk, t.dv, c.options);
+  attention_backward(ctx, t.dout, t.q, t.k, t.v, t.out, t.lse, t.sequences, t.dq, t.dk, t.dv,
+                     c.options);
   oracle.backward(r, t.dout, t.out);
   expect_rows(c, t.dq, r.dq, 0, 1, "dq");
   expect_rows(c, t.dk, r.dk, 2, 3, "dk");
@@ -116,7 +120,8 @@ TEST_P(AttentionTest, AnyNumberOfThreadsGivesTheSameBits) {
   const Context& ctx = box.context();
   const auto run = [&](const Tensors& t) {
     attention_forward(ctx, t.q, t.k, t.v, t.sequences, t.out, t.lse, c.options);
-    attention_backward(ctx, t.dout, t.q, t.k, t.v, t.out, t.lse, t.sequences, t.dq, t.dk, t.dv, c.options);
+    attention_backward(ctx, t.dout, t.q, t.k, t.v, t.out, t.lse, t.sequences, t.dq, t.dk, t.dv,
+                       c.options);
   };
   with_threads(1, [&] { run(one); });
   with_threads(3, [&] { run(three); });
@@ -147,8 +152,20 @@ std::vector<Case> cases() {
       {"head_256", bf16, 1, 1, 256, {0, 80, 0, 80}, causal},
       {"window", f32, 2, 2, 24, {0, 520, 0, 520}, window},
       {"window_bf16", bf16, 4, 1, 24, {0, 520, 0, 520}, window},
-      {"window_of_one", f32, 1, 1, 16, {0, 50, 0, 50}, {.causal = true, .window = 1, .scale = 1.0f}},
-      {"documents", f32, 2, 1, 16, {0, 5, 0, 5, 5, 0, 5, 0, 5, 130, 5, 130, 135, 1, 135, 1, 136, 40, 136, 40}, causal},
+      {"window_of_one",
+       f32,
+       1,
+       1,
+       16,
+       {0, 50, 0, 50},
+       {.causal = true, .window = 1, .scale = 1.0f}},
+      {"documents",
+       f32,
+       2,
+       1,
+       16,
+       {0, 5, 0, 5, 5, 0, 5, 0, 5, 130, 5, 130, 135, 1, 135, 1, 136, 40, 136, 40},
+       causal},
       {"cache", f32, 4, 2, 32, {0, 1, 0, 300, 1, 1, 300, 17, 2, 7, 320, 29}, causal},
       {"cache_bf16", bf16, 4, 2, 64, {0, 1, 0, 300, 1, 1, 300, 17}, causal},
       {"rows_without_keys", f32, 2, 2, 16, {0, 40, 0, 10, 40, 8, 10, 0}, causal},
@@ -165,8 +182,10 @@ TEST(Attention, BackwardIsTheDerivativeOfForward) {
   Tensors t = make_tensors(box, c);
   const Context& ctx = box.context();
   attention_forward(ctx, t.q, t.k, t.v, t.sequences, t.out, t.lse, c.options);
-  attention_backward(ctx, t.dout, t.q, t.k, t.v, t.out, t.lse, t.sequences, t.dq, t.dk, t.dv, c.options);
-  // L = sum dout . out, from the fp64 reference: central differences lose h^2 L''' / 6 and the rounding of L over h.
+  attention_backward(ctx, t.dout, t.q, t.k, t.v, t.out, t.lse, t.sequences, t.dq, t.dk, t.dv,
+                     c.options);
+  // L = sum dout . out, from the fp64 reference: central differences lose h^2 L''' / 6 and the
+  // rounding of L over h.
   const auto loss = [&] {
     AttentionOracle oracle(t.q, t.k, t.v, t.sequences, c.options);
     const AttentionReference r = oracle.forward();
@@ -207,8 +226,8 @@ TEST(Attention, LargeScoresDoNotOverflow) {
   const Tensor q = box.from(Values{100, -100}, {2, 1, 1}), k = box.from(Values{90, 100}, {2, 1, 1});
   const Tensor v = box.from(Values{1, 3}, {2, 1, 1}), out = box.zeros(DType::f32, {2, 1, 1});
   const Tensor lse = box.zeros(DType::f32, {1, 2});
-  attention_forward(box.context(), q, k, v, box.from(std::vector<int32_t>{0, 2, 0, 2}, {1, 4}), out, lse,
-                    {.causal = false, .window = 0, .scale = 1.0f});
+  attention_forward(box.context(), q, k, v, box.from(std::vector<int32_t>{0, 2, 0, 2}, {1, 4}), out,
+                    lse, {.causal = false, .window = 0, .scale = 1.0f});
   EXPECT_EQ(to_doubles(out), (std::vector<double>{3, 1}));
   EXPECT_NEAR(lse.ptr<float>()[0], 10000, 0.01);
   EXPECT_NEAR(lse.ptr<float>()[1], -9000, 0.01);
@@ -231,23 +250,32 @@ TEST(Attention, RefusesWhatDoesNotFit) {
   const Case c{"", DType::f32, 4, 2, 8, {0, 10, 0, 10}, {}};
   TensorBox box;
   const Tensors t = make_tensors(box, c);
-  const auto message = [&](const Tensor& q, const Tensor& k, const Tensor& sequences, AttentionOptions o) {
-    return error_of([&] { attention_forward(box.context(), q, k, t.v, sequences, t.out, t.lse, o); });
+  const auto message = [&](const Tensor& q, const Tensor& k, const Tensor& sequences,
+                           AttentionOptions o) {
+    return error_of(
+        [&] { attention_forward(box.context(), q, k, t.v, sequences, t.out, t.lse, o); });
   };
-  EXPECT_NE(message(box.zeros(DType::bf16, {12, 4, 8}), t.k, t.sequences, {}).find("k must be bf16"), std::string::npos);
-  EXPECT_NE(message(t.q, box.zeros(DType::f32, {12, 2, 16}), t.sequences, {}).find("v must have"), std::string::npos);
-  EXPECT_NE(message(t.q, t.k, box.zeros(DType::i32, {1, 3}), {}).find("[S, 4]"), std::string::npos);
-  EXPECT_NE(message(t.q, t.k, box.from(std::vector<int32_t>{0, 13, 0, 10}, {1, 4}), {}).find("outside 12 queries"),
+  EXPECT_NE(
+      message(box.zeros(DType::bf16, {12, 4, 8}), t.k, t.sequences, {}).find("k must be bf16"),
+      std::string::npos);
+  EXPECT_NE(message(t.q, box.zeros(DType::f32, {12, 2, 16}), t.sequences, {}).find("v must have"),
             std::string::npos);
-  EXPECT_NE(message(t.q, t.k, t.sequences, {.causal = false, .window = 3}).find("window"), std::string::npos);
+  EXPECT_NE(message(t.q, t.k, box.zeros(DType::i32, {1, 3}), {}).find("[S, 4]"), std::string::npos);
+  EXPECT_NE(message(t.q, t.k, box.from(std::vector<int32_t>{0, 13, 0, 10}, {1, 4}), {})
+                .find("outside 12 queries"),
+            std::string::npos);
+  EXPECT_NE(message(t.q, t.k, t.sequences, {.causal = false, .window = 3}).find("window"),
+            std::string::npos);
   EXPECT_NE(error_of([&] {
-              attention_backward(box.context(), t.dout, t.q, t.k, t.v, t.out, {}, t.sequences, t.dq, t.dk, t.dv, {});
+              attention_backward(box.context(), t.dout, t.q, t.k, t.v, t.out, {}, t.sequences, t.dq,
+                                 t.dk, t.dv, {});
             }).find("lse is undefined"),
             std::string::npos);
   Context cuda = box.context();
   cuda.device = {DeviceKind::cuda, 0};
-  EXPECT_NE(error_of([&] { attention_forward(cuda, t.q, t.k, t.v, t.sequences, t.out, t.lse, {}); })
-                .find("no CUDA version of attention_forward"),
+  EXPECT_NE(error_of([&] {
+              attention_forward(cuda, t.q, t.k, t.v, t.sequences, t.out, t.lse, {});
+            }).find("no CUDA version of attention_forward"),
             std::string::npos);
 }
 

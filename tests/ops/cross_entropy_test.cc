@@ -45,9 +45,10 @@ TEST(CrossEntropy, StatisticsMatchTheDefinition) {
           exponents += std::exp(begin[c] - m) * (m - begin[c]);
         }
         EXPECT_EQ(maximum.ptr<float>()[r], m);
-        // Each exponent is rounded (relative error u of it), each exp has its error, the sum has v terms; blocks of the
-        // row are rescaled.
-        const double bound = total * (2 * kExpError + gamma(double(s.v) + 2)) + gamma(1) * exponents;
+        // Each exponent is rounded (relative error u of it), each exp has its error, the sum has v
+        // terms; blocks of the row are rescaled.
+        const double bound =
+            total * (2 * kExpError + gamma(double(s.v) + 2)) + gamma(1) * exponents;
         EXPECT_NEAR(sum.ptr<float>()[r], total, bound);
         const int64_t column = targets.ptr<int32_t>()[r] - first;
         const bool here = targets.ptr<int32_t>()[r] >= 0 && column < s.v;
@@ -63,8 +64,10 @@ TEST(CrossEntropy, GradientMatchesTheDefinition) {
     for (const DType dtype : kFloats) {
       for (const DType out : kFloats) {
         const int64_t first = 7;
-        const Tensor logits = box.normal(dtype, {s.n, s.v}, 1, 4.0), targets = make_targets(box, s.n, first, s.v);
-        const Tensor lse = box.normal(DType::f32, {s.n}, 2), coefficient = box.normal(DType::f32, {s.n}, 3);
+        const Tensor logits = box.normal(dtype, {s.n, s.v}, 1, 4.0),
+                     targets = make_targets(box, s.n, first, s.v);
+        const Tensor lse = box.normal(DType::f32, {s.n}, 2),
+                     coefficient = box.normal(DType::f32, {s.n}, 3);
         const Tensor gradient = box.normal(out, {s.n, s.v + 1}, 4).slice(1, 0, s.v);
         for (int64_t r = 0; r < s.n; ++r) lse.ptr<float>()[r] += 20;
         const std::vector<double> x = to_doubles(logits);
@@ -72,10 +75,12 @@ TEST(CrossEntropy, GradientMatchesTheDefinition) {
         for (size_t i = 0; i < x.size(); ++i) {
           const size_t r = i / size_t(s.v);
           const int32_t target = targets.ptr<int32_t>()[r];
-          const double l = lse.ptr<float>()[r], k = coefficient.ptr<float>()[r], p = std::exp(x[i] - l);
+          const double l = lse.ptr<float>()[r], k = coefficient.ptr<float>()[r],
+                       p = std::exp(x[i] - l);
           const bool hit = target >= 0 && target - first == int64_t(i % size_t(s.v));
           const double relative = gamma(1) * std::fabs(x[i] - l) + kExpError + gamma(2);
-          expected[i] = {k * (p - (hit ? 1 : 0)), std::fabs(k) * (p * relative + (hit ? gamma(3) * std::fabs(p - 1) : 0))};
+          expected[i] = {k * (p - (hit ? 1 : 0)),
+                         std::fabs(k) * (p * relative + (hit ? gamma(3) * std::fabs(p - 1) : 0))};
         }
         softmax_gradient(box.context(), logits, targets, first, lse, coefficient, gradient);
         expect_within(gradient, expected, "gradient");
@@ -92,8 +97,10 @@ TEST(CrossEntropy, GradientMatchesTheDefinition) {
 TEST(CrossEntropy, GradientIsTheDerivativeOfTheLoss) {
   TensorBox box;
   const int64_t n = 3, v = 11;
-  const Tensor logits = box.normal(DType::f32, {n, v}, 1), targets = box.from(std::vector<int32_t>{4, 0, 10}, {n});
-  const Tensor maximum = box.empty(DType::f32, {n}), sum = box.empty(DType::f32, {n}), target = box.empty(DType::f32, {n});
+  const Tensor logits = box.normal(DType::f32, {n, v}, 1),
+               targets = box.from(std::vector<int32_t>{4, 0, 10}, {n});
+  const Tensor maximum = box.empty(DType::f32, {n}), sum = box.empty(DType::f32, {n}),
+               target = box.empty(DType::f32, {n});
   softmax_statistics(box.context(), logits, targets, 0, maximum, sum, target);
   const Tensor coefficient = box.empty(DType::f32, {n}), gradient = box.empty(DType::f32, {n, v});
   const Tensor lse = box.empty(DType::f32, {n});
@@ -127,13 +134,15 @@ TEST(CrossEntropy, InfinitiesAndCoefficientZero) {
   TensorBox box;
   const Context& ctx = box.context();
   const int64_t v = 40;
-  const Tensor logits = box.normal(DType::f32, {4, v}, 1), targets = box.from(std::vector<int32_t>{1, 1, 1, 1}, {4});
+  const Tensor logits = box.normal(DType::f32, {4, v}, 1),
+               targets = box.from(std::vector<int32_t>{1, 1, 1, 1}, {4});
   float* x = logits.ptr<float>();
-  x[5] = -kInfinity;                                             // a masked column
-  for (int64_t c = 0; c < v; ++c) x[v + c] = -kInfinity;         // all of them
+  x[5] = -kInfinity;                                      // a masked column
+  for (int64_t c = 0; c < v; ++c) x[v + c] = -kInfinity;  // all of them
   x[2 * v + 39] = std::nanf("");
   x[3 * v + 3] = kInfinity;
-  const Tensor maximum = box.empty(DType::f32, {4}), sum = box.empty(DType::f32, {4}), target = box.empty(DType::f32, {4});
+  const Tensor maximum = box.empty(DType::f32, {4}), sum = box.empty(DType::f32, {4}),
+               target = box.empty(DType::f32, {4});
   softmax_statistics(ctx, logits, targets, 0, maximum, sum, target);
   EXPECT_TRUE(std::isfinite(sum.ptr<float>()[0]));
   EXPECT_EQ(maximum.ptr<float>()[1], -kInfinity);
@@ -149,18 +158,25 @@ TEST(CrossEntropy, InfinitiesAndCoefficientZero) {
 TEST(CrossEntropy, RefusesWhatDoesNotFit) {
   TensorBox box;
   const Context& ctx = box.context();
-  const Tensor logits = box.zeros(DType::bf16, {4, 9}), targets = box.zeros(DType::i32, {4}), s = box.zeros(DType::f32, {4});
-  EXPECT_NE(error_of([&] { softmax_statistics(ctx, logits, box.zeros(DType::i64, {4}), 0, s, s, s); }).find("int32"),
+  const Tensor logits = box.zeros(DType::bf16, {4, 9}), targets = box.zeros(DType::i32, {4}),
+               s = box.zeros(DType::f32, {4});
+  EXPECT_NE(error_of([&] {
+              softmax_statistics(ctx, logits, box.zeros(DType::i64, {4}), 0, s, s, s);
+            }).find("int32"),
             std::string::npos);
-  EXPECT_NE(error_of([&] { softmax_statistics(ctx, logits, targets, 0, s, box.zeros(DType::f32, {5}), s); })
-                .find("sum_exp must have shape [4]"),
+  EXPECT_NE(error_of([&] {
+              softmax_statistics(ctx, logits, targets, 0, s, box.zeros(DType::f32, {5}), s);
+            }).find("sum_exp must have shape [4]"),
             std::string::npos);
-  EXPECT_NE(error_of([&] { softmax_gradient(ctx, logits, targets, 0, s, s, box.zeros(DType::f32, {4, 8})); })
-                .find("dlogits must have shape [4, 9]"),
+  EXPECT_NE(error_of([&] {
+              softmax_gradient(ctx, logits, targets, 0, s, s, box.zeros(DType::f32, {4, 8}));
+            }).find("dlogits must have shape [4, 9]"),
             std::string::npos);
   Tensor overlapping = logits;
   overlapping.dtype = DType::f32;
-  EXPECT_NE(error_of([&] { softmax_gradient(ctx, logits, targets, 0, s, s, overlapping); }).find("same dtype"),
+  EXPECT_NE(error_of([&] {
+              softmax_gradient(ctx, logits, targets, 0, s, s, overlapping);
+            }).find("same dtype"),
             std::string::npos);
 }
 

@@ -22,7 +22,8 @@ TEST(Dropout, MaskIsAFunctionOfKeyAndElement) {
         const std::vector<double> v = to_doubles(x);
         std::vector<Bounded> expected;
         for (size_t i = 0; i < v.size(); ++i) {
-          const double value = kept(99, first + int64_t(i), probability) ? v[i] / (1 - double(probability)) : 0.0;
+          const double value =
+              kept(99, first + int64_t(i), probability) ? v[i] / (1 - double(probability)) : 0.0;
           expected.push_back({value, gamma(4) * std::fabs(value)});
         }
         expect_within(y, expected, "dropout");
@@ -53,8 +54,10 @@ TEST(Dropout, RangesAndThreadsAgree) {
 TEST(Dropout, RefusesWhatDoesNotFit) {
   TensorBox box;
   const Tensor x = box.zeros(DType::f32, {2, 2});
-  EXPECT_NE(error_of([&] { dropout(box.context(), x, x, 1.0f, 1, 0); }).find("[0, 1)"), std::string::npos);
-  EXPECT_NE(error_of([&] { dropout(box.context(), x, x, 0.1f, 1, -4); }).find("negative"), std::string::npos);
+  EXPECT_NE(error_of([&] { dropout(box.context(), x, x, 1.0f, 1, 0); }).find("[0, 1)"),
+            std::string::npos);
+  EXPECT_NE(error_of([&] { dropout(box.context(), x, x, 0.1f, 1, -4); }).find("negative"),
+            std::string::npos);
 }
 
 }  // namespace

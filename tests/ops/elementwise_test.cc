@@ -15,7 +15,8 @@ constexpr int64_t kSizes[] = {0, 1, 7, 16, 33, 100001};
 TEST(Elementwise, ConvertRoundsToNearestEven) {
   TensorBox box;
   for (const int64_t n : kSizes) {
-    const Tensor x = box.normal(DType::f32, {n}, 1, 1e3), y = box.empty(DType::bf16, {n}), z = box.empty(DType::f32, {n});
+    const Tensor x = box.normal(DType::f32, {n}, 1, 1e3), y = box.empty(DType::bf16, {n}),
+                 z = box.empty(DType::f32, {n});
     convert(box.context(), x, y);
     convert(box.context(), y, z);
     for (int64_t i = 0; i < n; ++i) {
@@ -30,13 +31,17 @@ TEST(Elementwise, ConvertOfSpecialValues) {
   uint32_t payload = 0x7f800001;  // a NaN whose payload is in the bits that go
   float small_nan;
   std::memcpy(&small_nan, &payload, 4);
-  // 1 + 2^-8 lies half-way and goes to the even 1; 1 + 3 2^-8 goes up to 1 + 2^-6; the largest float goes to infinity.
-  const std::vector<float> in = {0.0f, -0.0f, inf, -inf, nan, small_nan, 1 + 0x1p-8f, 1 + 0x3p-8f, 3.4e38f, 1e-40f,
-                                 1.0f, 2.0f,  3.0f, 4.0f, 5.0f, 6.0f,      7.0f,       8.0f,        9.0f};
+  // 1 + 2^-8 lies half-way and goes to the even 1; 1 + 3 2^-8 goes up to 1 + 2^-6; the largest
+  // float goes to infinity.
+  const std::vector<float> in = {0.0f,        -0.0f,   inf,    -inf, nan,  small_nan, 1 + 0x1p-8f,
+                                 1 + 0x3p-8f, 3.4e38f, 1e-40f, 1.0f, 2.0f, 3.0f,      4.0f,
+                                 5.0f,        6.0f,    7.0f,   8.0f, 9.0f};
   TensorBox box;
-  const Tensor x = box.from(in, {int64_t(in.size())}), y = box.empty(DType::bf16, {int64_t(in.size())});
+  const Tensor x = box.from(in, {int64_t(in.size())}),
+               y = box.empty(DType::bf16, {int64_t(in.size())});
   convert(box.context(), x, y);
-  for (size_t i = 0; i < in.size(); ++i) EXPECT_EQ(y.ptr<BFloat16>()[i].bits, BFloat16(in[i]).bits) << in[i];
+  for (size_t i = 0; i < in.size(); ++i)
+    EXPECT_EQ(y.ptr<BFloat16>()[i].bits, BFloat16(in[i]).bits) << in[i];
   EXPECT_TRUE(std::isnan(float(y.ptr<BFloat16>()[5])));
   EXPECT_EQ(float(y.ptr<BFloat16>()[6]), 1.0f);
   EXPECT_EQ(float(y.ptr<BFloat16>()[7]), 1 + 0x1p-6f);
@@ -48,10 +53,12 @@ TEST(Elementwise, AddOfEveryDtype) {
     for (const DType ta : kFloats) {
       for (const DType tb : kFloats) {
         for (const DType to : kFloats) {
-          const Tensor a = box.normal(ta, {n}, 1), b = box.normal(tb, {n}, 2), out = box.empty(to, {n});
+          const Tensor a = box.normal(ta, {n}, 1), b = box.normal(tb, {n}, 2),
+                       out = box.empty(to, {n});
           const std::vector<double> x = to_doubles(a), y = to_doubles(b);
           std::vector<Bounded> expected;
-          for (size_t i = 0; i < x.size(); ++i) expected.push_back({x[i] + y[i], gamma(1) * std::fabs(x[i] + y[i])});
+          for (size_t i = 0; i < x.size(); ++i)
+            expected.push_back({x[i] + y[i], gamma(1) * std::fabs(x[i] + y[i])});
           add(box.context(), a, b, out);
           expect_within(out, expected, "sum");
           if (ta == to) {
@@ -73,7 +80,8 @@ TEST(Elementwise, ScaleAndFill) {
     for (const DType dtype : kFloats) {
       const Tensor y = box.normal(dtype, {n}, 2);
       fill_value(box.context(), y, 1.7f);
-      for (double v : to_doubles(y)) ASSERT_EQ(v, dtype == DType::f32 ? 1.7f : float(BFloat16(1.7f)));
+      for (double v : to_doubles(y))
+        ASSERT_EQ(v, dtype == DType::f32 ? 1.7f : float(BFloat16(1.7f)));
       fill_zero(box.context(), y);
       for (double v : to_doubles(y)) ASSERT_EQ(v, 0);
     }
@@ -89,7 +97,8 @@ TEST(Elementwise, BiasGradientAddsTheRows) {
     for (const int64_t rows : {0, 1, 31, 700}) {
       for (const int64_t columns : {1, 16, 77, 1030}) {
         const Tensor dy = box.normal(dtype, {rows, columns + 5}, 1).slice(1, 2, 2 + columns);
-        const Tensor sum = box.normal(DType::f32, {columns}, 2), again = box.normal(DType::f32, {columns}, 2);
+        const Tensor sum = box.normal(DType::f32, {columns}, 2),
+                     again = box.normal(DType::f32, {columns}, 2);
         const std::vector<double> x = to_doubles(dy), old = to_doubles(sum);
         std::vector<Bounded> expected(static_cast<size_t>(columns));
         for (int64_t c = 0; c < columns; ++c) {
@@ -114,7 +123,8 @@ TEST(Elementwise, BiasGradientAddsTheRows) {
 TEST(Elementwise, SumOfSquaresInDouble) {
   TensorBox box;
   for (const int64_t n : {0, 1, 19, 65536, 65537, 400000}) {
-    const Tensor x = box.normal(DType::f32, {n}, 1), one = box.zeros(DType::f64, {1}), three = box.zeros(DType::f64, {1});
+    const Tensor x = box.normal(DType::f32, {n}, 1), one = box.zeros(DType::f64, {1}),
+                 three = box.zeros(DType::f64, {1});
     *one.ptr<double>() = *three.ptr<double>() = 3.0;
     double expected = 3;
     for (double v : to_doubles(x)) expected += v * v;
@@ -146,7 +156,8 @@ TEST(Elementwise, NormalNumbersOfAnyRangeAgree) {
   const int64_t n = 200003;
   const Tensor all = box.empty(DType::f32, {n});
   fill_normal(box.context(), all, 42, 0, 0.5f, 2.0f);
-  for (const auto& [begin, end] : {std::pair<int64_t, int64_t>{0, 5}, {3, 4}, {1, 100002}, {77, 200003}, {199999, n}}) {
+  for (const auto& [begin, end] :
+       {std::pair<int64_t, int64_t>{0, 5}, {3, 4}, {1, 100002}, {77, 200003}, {199999, n}}) {
     const Tensor part = box.empty(DType::f32, {end - begin});
     with_threads(3, [&] { fill_normal(box.context(), part, 42, begin, 0.5f, 2.0f); });
     expect_same_bits(part, all.slice(0, begin, end), "part");
@@ -156,7 +167,8 @@ TEST(Elementwise, NormalNumbersOfAnyRangeAgree) {
   float first, second;
   normal_pair(w.v[2], w.v[3], &first, &second);
   EXPECT_EQ(all.ptr<float>()[6], 0.5f + 2.0f * first);
-  // Mean and variance of n draws have standard deviations 2 / sqrt(n) and 4 sqrt(2 / n); five of them are allowed.
+  // Mean and variance of n draws have standard deviations 2 / sqrt(n) and 4 sqrt(2 / n); five of
+  // them are allowed.
   double sum = 0, squares = 0;
   for (double v : to_doubles(all)) sum += v;
   for (double v : to_doubles(all)) squares += (v - 0.5) * (v - 0.5);
@@ -171,14 +183,22 @@ TEST(Elementwise, NormalNumbersOfAnyRangeAgree) {
 TEST(Elementwise, RefusesWhatDoesNotFit) {
   TensorBox box;
   const Context& ctx = box.context();
-  const Tensor x = box.zeros(DType::f32, {4}), y = box.zeros(DType::f32, {5}), i = box.zeros(DType::i32, {4});
+  const Tensor x = box.zeros(DType::f32, {4}), y = box.zeros(DType::f32, {5}),
+               i = box.zeros(DType::i32, {4});
   EXPECT_NE(error_of([&] { add(ctx, x, y, x); }).find("as many elements"), std::string::npos);
   EXPECT_NE(error_of([&] { convert(ctx, i, x); }).find("fp32 or bf16"), std::string::npos);
-  EXPECT_NE(error_of([&] { scale(ctx, box.zeros(DType::bf16, {3}), 1); }).find("must be fp32"), std::string::npos);
-  EXPECT_NE(error_of([&] { fill_zero(ctx, box.zeros(DType::f32, {4, 4}).slice(1, 0, 2)); }).find("contiguous"),
+  EXPECT_NE(error_of([&] { scale(ctx, box.zeros(DType::bf16, {3}), 1); }).find("must be fp32"),
             std::string::npos);
-  EXPECT_NE(error_of([&] { bias_gradient(ctx, box.zeros(DType::f32, {2, 3}), x); }).find("shape [3]"), std::string::npos);
-  EXPECT_NE(error_of([&] { add_sum_of_squares(ctx, x, x); }).find("must be fp64"), std::string::npos);
+  EXPECT_NE(error_of([&] {
+              fill_zero(ctx, box.zeros(DType::f32, {4, 4}).slice(1, 0, 2));
+            }).find("contiguous"),
+            std::string::npos);
+  EXPECT_NE(error_of([&] {
+              bias_gradient(ctx, box.zeros(DType::f32, {2, 3}), x);
+            }).find("shape [3]"),
+            std::string::npos);
+  EXPECT_NE(error_of([&] { add_sum_of_squares(ctx, x, x); }).find("must be fp64"),
+            std::string::npos);
 }
 
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)

@@ -14,7 +14,8 @@ TEST(Embedding, ForwardCopiesRowsAndAddsPositions) {
   const Tensor ids = box.from(id_values, {5}), positions = box.from(position_values, {5});
   for (const DType dtype : kFloats) {
     for (const int64_t h : {1, 16, 37}) {
-      const Tensor table = box.normal(dtype, {7, h}, 1), position_table = box.normal(dtype, {3, h}, 2);
+      const Tensor table = box.normal(dtype, {7, h}, 1),
+                   position_table = box.normal(dtype, {3, h}, 2);
       const Tensor out = box.empty(dtype, {5, h});
       embedding_forward(box.context(), ids, table, {}, {}, out);
       for (int64_t n = 0; n < 5; ++n) {
@@ -25,7 +26,8 @@ TEST(Embedding, ForwardCopiesRowsAndAddsPositions) {
       std::vector<Bounded> expected;
       for (size_t n = 0; n < 5; ++n) {
         for (int64_t c = 0; c < h; ++c) {
-          const double sum = x[size_t(id_values[n] * h + c)] + p[size_t(position_values[n] * h + c)];
+          const double sum =
+              x[size_t(id_values[n] * h + c)] + p[size_t(position_values[n] * h + c)];
           expected.push_back({sum, gamma(1) * std::fabs(sum)});
         }
       }
@@ -43,7 +45,8 @@ TEST(Embedding, BackwardAddsInTheOrderOfTheTokens) {
   for (const DType dtype : kFloats) {
     for (const int64_t h : {1, 70, 200}) {
       const Tensor dout = box.normal(dtype, {n, h}, 1);
-      const Tensor gradient = box.normal(DType::f32, {v, h}, 2), again = box.normal(DType::f32, {v, h}, 2);
+      const Tensor gradient = box.normal(DType::f32, {v, h}, 2),
+                   again = box.normal(DType::f32, {v, h}, 2);
       const Tensor expected = box.normal(DType::f32, {v, h}, 2);
       const std::vector<double> g = to_doubles(dout);
       for (int64_t i = 0; i < n; ++i) {
@@ -63,18 +66,26 @@ TEST(Embedding, RefusesWhatDoesNotFit) {
   TensorBox box;
   const Context& ctx = box.context();
   const Tensor table = box.zeros(DType::f32, {7, 4}), out = box.zeros(DType::f32, {2, 4});
-  const Tensor good = box.from(std::vector<int32_t>{0, 6}, {2}), high = box.from(std::vector<int32_t>{0, 7}, {2});
+  const Tensor good = box.from(std::vector<int32_t>{0, 6}, {2}),
+               high = box.from(std::vector<int32_t>{0, 7}, {2});
   const Tensor negative = box.from(std::vector<int32_t>{-1, 0}, {2});
-  EXPECT_NE(error_of([&] { embedding_forward(ctx, high, table, {}, {}, out); }).find("ids[1] is 7, outside [0, 7)"),
+  EXPECT_NE(error_of([&] {
+              embedding_forward(ctx, high, table, {}, {}, out);
+            }).find("ids[1] is 7, outside [0, 7)"),
             std::string::npos);
-  EXPECT_NE(error_of([&] { embedding_forward(ctx, good, table, negative, table, out); }).find("positions[0] is -1"),
+  EXPECT_NE(error_of([&] {
+              embedding_forward(ctx, good, table, negative, table, out);
+            }).find("positions[0] is -1"),
             std::string::npos);
-  EXPECT_NE(error_of([&] { embedding_backward(ctx, out, high, table); }).find("ids[1] is 7"), std::string::npos);
-  EXPECT_NE(error_of([&] { embedding_forward(ctx, good, box.zeros(DType::bf16, {7, 4}), {}, {}, out); })
-                .find("table must be fp32"),
+  EXPECT_NE(error_of([&] { embedding_backward(ctx, out, high, table); }).find("ids[1] is 7"),
             std::string::npos);
-  EXPECT_NE(error_of([&] { embedding_forward(ctx, good, box.zeros(DType::f32, {7, 5}), {}, {}, out); })
-                .find("must have 4 columns"),
+  EXPECT_NE(error_of([&] {
+              embedding_forward(ctx, good, box.zeros(DType::bf16, {7, 4}), {}, {}, out);
+            }).find("table must be fp32"),
+            std::string::npos);
+  EXPECT_NE(error_of([&] {
+              embedding_forward(ctx, good, box.zeros(DType::f32, {7, 5}), {}, {}, out);
+            }).find("must have 4 columns"),
             std::string::npos);
 }
 

@@ -11,7 +11,8 @@
 namespace forja::testing {
 namespace {
 
-using Function = void (*)(const Context&, const Tensor&, const Tensor&, const Tensor&, MatmulOutput, const Tensor&);
+using Function = void (*)(const Context&, const Tensor&, const Tensor&, const Tensor&, MatmulOutput,
+                          const Tensor&);
 
 struct Implementation {
   const char* name;
@@ -22,11 +23,13 @@ struct Shape {
   int64_t m, n, k;
 };
 
-// The product and its bound: K products, the bias or the old c, and once more for blocks of K summed apart.
-std::vector<Bounded> reference(const Tensor& a, const Tensor& b, const Tensor& c, MatmulOutput output,
-                               const Tensor& bias) {
+// The product and its bound: K products, the bias or the old c, and once more for blocks of K
+// summed apart.
+std::vector<Bounded> reference(const Tensor& a, const Tensor& b, const Tensor& c,
+                               MatmulOutput output, const Tensor& bias) {
   const std::vector<double> x = to_doubles(a), y = to_doubles(b), old = to_doubles(c);
-  const std::vector<double> add = bias.defined() ? to_doubles(bias) : std::vector<double>(size_t(c.size(1)), 0.0);
+  const std::vector<double> add =
+      bias.defined() ? to_doubles(bias) : std::vector<double>(size_t(c.size(1)), 0.0);
   const int64_t m = a.size(0), k = a.size(1), n = b.size(1);
   std::vector<Bounded> out(size_t(m * n));
   for (int64_t i = 0; i < m; ++i) {
@@ -48,14 +51,17 @@ std::vector<Bounded> reference(const Tensor& a, const Tensor& b, const Tensor& c
 class MatmulTest : public ::testing::TestWithParam<Implementation> {};
 
 TEST_P(MatmulTest, MatchesTheDefinitionInEveryLayout) {
-  const Shape shapes[] = {{1, 1, 1}, {1, 33, 70}, {5, 7, 300}, {14, 32, 16}, {37, 65, 259}, {64, 31, 1}, {100, 130, 40}};
+  const Shape shapes[] = {{1, 1, 1},     {1, 33, 70}, {5, 7, 300},   {14, 32, 16},
+                          {37, 65, 259}, {64, 31, 1}, {100, 130, 40}};
   for (const Shape& s : shapes) {
     for (const DType dtype : {DType::f32, DType::bf16}) {
       for (int layout = 0; layout < 4; ++layout) {
         for (const DType out : {DType::f32, dtype}) {
           TensorBox box(int64_t(1) << 26);
-          const Tensor a = layout & 1 ? box.normal(dtype, {s.k, s.m}, 1).transposed() : box.normal(dtype, {s.m, s.k}, 1);
-          const Tensor b = layout & 2 ? box.normal(dtype, {s.n, s.k}, 2).transposed() : box.normal(dtype, {s.k, s.n}, 2);
+          const Tensor a = layout & 1 ? box.normal(dtype, {s.k, s.m}, 1).transposed()
+                                      : box.normal(dtype, {s.m, s.k}, 1);
+          const Tensor b = layout & 2 ? box.normal(dtype, {s.n, s.k}, 2).transposed()
+                                      : box.normal(dtype, {s.k, s.n}, 2);
           const Tensor c = box.normal(out, {s.m, s.n}, 3);
           const Tensor bias = box.normal(layout & 1 ? DType::f32 : dtype, {s.n}, 4);
           SCOPED_TRACE(a.to_string() + " x " + b.to_string() + " to " + c.to_string());
@@ -77,7 +83,8 @@ TEST_P(MatmulTest, MatchesTheDefinitionInEveryLayout) {
 TEST_P(MatmulTest, RowsMayHaveAStride) {
   TensorBox box(int64_t(1) << 26);
   for (const DType dtype : {DType::f32, DType::bf16}) {
-    const Tensor a = box.normal(dtype, {50, 90}, 1).slice(1, 3, 70), b = box.normal(dtype, {67, 80}, 2).slice(1, 7, 60);
+    const Tensor a = box.normal(dtype, {50, 90}, 1).slice(1, 3, 70),
+                 b = box.normal(dtype, {67, 80}, 2).slice(1, 7, 60);
     const Tensor whole = box.normal(dtype, {50, 70}, 3), c = whole.slice(1, 8, 61);
     const std::vector<double> before = to_doubles(whole);
     GetParam().function(box.context(), a, b, c, MatmulOutput::overwrite, {});
@@ -96,7 +103,8 @@ TEST_P(MatmulTest, BlocksOfEveryDimJoin) {
   TensorBox box(int64_t(1) << 28);
   for (const DType dtype : {DType::f32, DType::bf16}) {
     for (const Shape& s : {Shape{3, 20, 2100}, Shape{40, 3200, 17}, Shape{1200, 33, 20}}) {
-      const Tensor a = box.normal(dtype, {s.m, s.k}, 1), b = box.normal(dtype, {s.n, s.k}, 2).transposed();
+      const Tensor a = box.normal(dtype, {s.m, s.k}, 1),
+                   b = box.normal(dtype, {s.n, s.k}, 2).transposed();
       const Tensor c = box.normal(dtype, {s.m, s.n}, 3);
       const std::vector<Bounded> expected = reference(a, b, c, MatmulOutput::accumulate, {});
       GetParam().function(box.context(), a, b, c, MatmulOutput::accumulate, {});
@@ -108,25 +116,29 @@ TEST_P(MatmulTest, BlocksOfEveryDimJoin) {
 TEST_P(MatmulTest, RepeatsBitForBitAndPlansItsScratch) {
   for (const DType dtype : {DType::f32, DType::bf16}) {
     TensorBox box(int64_t(1) << 26);
-    const Tensor a = box.normal(dtype, {130, 300}, 1), b = box.normal(dtype, {90, 300}, 2).transposed();
+    const Tensor a = box.normal(dtype, {130, 300}, 1),
+                 b = box.normal(dtype, {90, 300}, 2).transposed();
     const Tensor c = box.zeros(dtype, {130, 90}), d = box.zeros(dtype, {130, 90});
     GetParam().function(box.context(), a, b, c, MatmulOutput::overwrite, {});
     GetParam().function(box.context(), a, b, d, MatmulOutput::overwrite, {});
     expect_same_bits(c, d, "second run");
-    const int64_t planned =
-        planned_bytes([&](const Context& ctx) { GetParam().function(ctx, a, b, c, MatmulOutput::overwrite, {}); });
+    const int64_t planned = planned_bytes([&](const Context& ctx) {
+      GetParam().function(ctx, a, b, c, MatmulOutput::overwrite, {});
+    });
     EXPECT_EQ(planned, box.context().workspace->peak_bytes());
   }
 }
 
 INSTANTIATE_TEST_SUITE_P(Implementations, MatmulTest,
-                         ::testing::Values(Implementation{"op", matmul}, Implementation{"own", cpu::gemm},
+                         ::testing::Values(Implementation{"op", matmul},
+                                           Implementation{"own", cpu::gemm},
                                            Implementation{"onednn", cpu::onednn_matmul}),
                          [](const auto& test) { return std::string(test.param.name); });
 
 TEST(Matmul, OwnImplementationDoesNotDependOnTheThreads) {
   TensorBox box(int64_t(1) << 28);
-  const Tensor a = box.normal(DType::bf16, {1500, 400}, 1).transposed(), b = box.normal(DType::bf16, {1500, 900}, 2);
+  const Tensor a = box.normal(DType::bf16, {1500, 400}, 1).transposed(),
+               b = box.normal(DType::bf16, {1500, 900}, 2);
   const Tensor c = box.zeros(DType::f32, {400, 900}), d = box.zeros(DType::f32, {400, 900});
   with_threads(1, [&] { cpu::gemm(box.context(), a, b, c, MatmulOutput::accumulate, {}); });
   with_threads(3, [&] { cpu::gemm(box.context(), a, b, d, MatmulOutput::accumulate, {}); });
@@ -149,29 +161,39 @@ TEST(Matmul, EmptyDims) {
 
 TEST(Matmul, BFloat16RouteFollowsTheMachine) {
   using cpu::MatmulRoute;
-  EXPECT_EQ(cpu::matmul_route({.x86 = true, .fast_bf16 = true}, DType::bf16, 512), MatmulRoute::onednn);
-  EXPECT_EQ(cpu::matmul_route({.x86 = true, .fast_bf16 = false}, DType::bf16, 512), MatmulRoute::own);
-  EXPECT_EQ(cpu::matmul_route({.x86 = false, .fast_bf16 = false}, DType::bf16, 1), MatmulRoute::own);
+  EXPECT_EQ(cpu::matmul_route({.x86 = true, .fast_bf16 = true}, DType::bf16, 512),
+            MatmulRoute::onednn);
+  EXPECT_EQ(cpu::matmul_route({.x86 = true, .fast_bf16 = false}, DType::bf16, 512),
+            MatmulRoute::own);
+  EXPECT_EQ(cpu::matmul_route({.x86 = false, .fast_bf16 = false}, DType::bf16, 1),
+            MatmulRoute::own);
 }
 
 TEST(Matmul, RefusesWhatDoesNotFit) {
   TensorBox box(int64_t(1) << 26);
-  const Tensor a = box.zeros(DType::f32, {4, 6}), b = box.zeros(DType::f32, {6, 8}), c = box.zeros(DType::f32, {4, 8});
-  const auto message = [&](const Tensor& x, const Tensor& y, const Tensor& z, MatmulOutput o, const Tensor& bias) {
+  const Tensor a = box.zeros(DType::f32, {4, 6}), b = box.zeros(DType::f32, {6, 8}),
+               c = box.zeros(DType::f32, {4, 8});
+  const auto message = [&](const Tensor& x, const Tensor& y, const Tensor& z, MatmulOutput o,
+                           const Tensor& bias) {
     return error_of([&] { matmul(box.context(), x, y, z, o, bias); });
   };
   const MatmulOutput overwrite = MatmulOutput::overwrite;
   EXPECT_NE(message(a, c, c, overwrite, {}).find("do not fit"), std::string::npos);
-  EXPECT_NE(message(a, box.zeros(DType::bf16, {6, 8}), c, overwrite, {}).find("do not fit"), std::string::npos);
-  EXPECT_NE(message(a, b, box.zeros(DType::bf16, {4, 8}), overwrite, {}).find("c must be fp32"), std::string::npos);
-  EXPECT_NE(message(a, b, box.zeros(DType::f32, {4, 7}), overwrite, {}).find("shape [4, 8]"), std::string::npos);
-  EXPECT_NE(message(a, b, c, MatmulOutput::accumulate, box.zeros(DType::f32, {8})).find("bias"), std::string::npos);
+  EXPECT_NE(message(a, box.zeros(DType::bf16, {6, 8}), c, overwrite, {}).find("do not fit"),
+            std::string::npos);
+  EXPECT_NE(message(a, b, box.zeros(DType::bf16, {4, 8}), overwrite, {}).find("c must be fp32"),
+            std::string::npos);
+  EXPECT_NE(message(a, b, box.zeros(DType::f32, {4, 7}), overwrite, {}).find("shape [4, 8]"),
+            std::string::npos);
+  EXPECT_NE(message(a, b, c, MatmulOutput::accumulate, box.zeros(DType::f32, {8})).find("bias"),
+            std::string::npos);
   const Tensor gaps = box.zeros(DType::f32, {4, 2, 6}).select(1, 0).transposed();
   EXPECT_EQ(gaps.stride(0), 1);
   Tensor both = box.zeros(DType::f32, {8, 12}).slice(0, 0, 4);
   both.strides[1] = 2;
   both.sizes[1] = 6;
-  EXPECT_NE(message(both, b, c, overwrite, {}).find("one stride of a must be 1"), std::string::npos);
+  EXPECT_NE(message(both, b, c, overwrite, {}).find("one stride of a must be 1"),
+            std::string::npos);
 }
 
 }  // namespace

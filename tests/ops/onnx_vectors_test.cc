@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The ONNX project's node tests, where an op covers the case. Their expected outputs were computed in fp32 themselves:
-// both sides round at most about 64 times, of numbers no larger than the largest in the inputs or 1.
+// The ONNX project's node tests, where an op covers the case. Their expected outputs were computed
+// in fp32 themselves: both sides round at most about 64 times, of numbers no larger than the
+// largest in the inputs or 1.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -43,7 +44,8 @@ void expect_close(const Tensor& found, const Tensor& expected, const std::string
   const std::vector<double> a = to_doubles(found), b = to_doubles(expected);
   ASSERT_EQ(a.size(), b.size()) << name;
   for (size_t i = 0; i < a.size(); ++i) {
-    ASSERT_NEAR(a[i], b[i], 2 * gamma(64) * std::max(1.0, std::fabs(b[i]))) << name << " element " << i;
+    ASSERT_NEAR(a[i], b[i], 2 * gamma(64) * std::max(1.0, std::fabs(b[i])))
+        << name << " element " << i;
   }
 }
 
@@ -77,13 +79,14 @@ void attention_case(const std::string& folder, const std::string& name) {
   for (int64_t b = 0; b < q.size(0); ++b) {
     const Tensor queries = heads_of(q, b, heads), keys = heads_of(k, b, key_heads);
     const bool causal = vectors.attribute("is_causal", 0) != 0;
-    // ONNX aligns the causal mask with the first key: a sequence that ends with the last query's key.
+    // ONNX aligns the causal mask with the first key: a sequence that ends with the last query's
+    // key.
     const int64_t length = causal ? std::min(queries.size(0), keys.size(0)) : keys.size(0);
     const Tensor sequences =
         box.from(std::vector<int32_t>{0, int32_t(queries.size(0)), 0, int32_t(length)}, {1, 4});
     const float scale = vectors.attribute("scale", 1.0f / std::sqrt(float(queries.size(2))));
-    attention_forward(box.context(), queries, keys, heads_of(v, b, key_heads), sequences, heads_of(y, b, heads), {},
-                      {.causal = causal, .window = 0, .scale = scale});
+    attention_forward(box.context(), queries, keys, heads_of(v, b, key_heads), sequences,
+                      heads_of(y, b, heads), {}, {.causal = causal, .window = 0, .scale = scale});
   }
   expect_close(y, vectors.output(), name);
 }
@@ -110,8 +113,8 @@ TEST(OnnxVectors, RotaryEmbedding) {
     for (int64_t b = 0; b < x.size(0); ++b) {
       const Tensor rows = heads_of(y, b, heads);
       const int64_t n = rows.size(0);
-      rope(box.context(), rows, positions.slice(0, b * n, (b + 1) * n), vectors.input(1), vectors.input(2),
-           RopeDirection::forward);
+      rope(box.context(), rows, positions.slice(0, b * n, (b + 1) * n), vectors.input(1),
+           vectors.input(2), RopeDirection::forward);
     }
     expect_close(y, vectors.output(), name);
   }
@@ -119,7 +122,8 @@ TEST(OnnxVectors, RotaryEmbedding) {
 
 TEST(OnnxVectors, Norms) {
   FORJA_REQUIRE_ASSET(folder, "vectors/onnx-node");
-  for (const char* name : {"2d_axis1", "2d_axis_negative_1", "3d_axis2_epsilon", "3d_axis_negative_1_epsilon"}) {
+  for (const char* name :
+       {"2d_axis1", "2d_axis_negative_1", "3d_axis2_epsilon", "3d_axis_negative_1_epsilon"}) {
     TensorBox box(int64_t(1) << 26);
     const Vectors rms(folder, std::string("test_rms_normalization_") + name);
     const Tensor x = rms.input(0), y = box.zeros(DType::f32, {x.num_elements()});
@@ -129,8 +133,9 @@ TEST(OnnxVectors, Norms) {
                      rms.attribute("epsilon", 1e-5f));
     expect_close(y, rms.output(), name);
     const Vectors layer(folder, std::string("test_layer_normalization_") + name);
-    layer_norm_forward(box.context(), layer.input(0).view({rows, h}), layer.input(1), layer.input(2),
-                       y.view({rows, h}), mean, rstd, layer.attribute("epsilon", 1e-5f));
+    layer_norm_forward(box.context(), layer.input(0).view({rows, h}), layer.input(1),
+                       layer.input(2), y.view({rows, h}), mean, rstd,
+                       layer.attribute("epsilon", 1e-5f));
     expect_close(y, layer.output(0), name);
     expect_close(mean, layer.output(1), name);
     expect_close(rstd, layer.output(2), name);
@@ -140,7 +145,9 @@ TEST(OnnxVectors, Norms) {
 TEST(OnnxVectors, Activations) {
   FORJA_REQUIRE_ASSET(folder, "vectors/onnx-node");
   for (const auto& [name, kind] : {std::pair<const char*, GeluKind>{"default_1", GeluKind::erf},
-                                   {"default_2", GeluKind::erf}, {"tanh_1", GeluKind::tanh}, {"tanh_2", GeluKind::tanh}}) {
+                                   {"default_2", GeluKind::erf},
+                                   {"tanh_1", GeluKind::tanh},
+                                   {"tanh_2", GeluKind::tanh}}) {
     const Vectors vectors(folder, std::string("test_gelu_") + name);
     TensorBox box(int64_t(1) << 26);
     const int64_t n = vectors.input(0).num_elements();
@@ -165,7 +172,8 @@ TEST(OnnxVectors, SoftmaxCrossEntropy) {
     TensorBox box(int64_t(1) << 26);
     const Tensor targets = to_int32(box, vectors.input(1));
     const int64_t n = targets.size(0);
-    const Tensor m = box.zeros(DType::f32, {n}), sum = box.zeros(DType::f32, {n}), target = box.zeros(DType::f32, {n});
+    const Tensor m = box.zeros(DType::f32, {n}), sum = box.zeros(DType::f32, {n}),
+                 target = box.zeros(DType::f32, {n});
     softmax_statistics(box.context(), vectors.input(0), targets, 0, m, sum, target);
     std::vector<float> losses;
     float total = 0;
@@ -175,10 +183,13 @@ TEST(OnnxVectors, SoftmaxCrossEntropy) {
     }
     const std::vector<double> expected = to_doubles(vectors.output());
     if (std::string(name) == "test_sce_none") {
-      for (size_t i = 0; i < losses.size(); ++i) EXPECT_NEAR(losses[i], expected[i], 2 * gamma(64) * 4);
+      for (size_t i = 0; i < losses.size(); ++i)
+        EXPECT_NEAR(losses[i], expected[i], 2 * gamma(64) * 4);
     } else {
       const float* value = static_cast<const float*>(vectors.output().data);
-      EXPECT_NEAR(std::string(name) == "test_sce_sum" ? total : total / float(n), *value, 2 * gamma(64) * 8) << name;
+      EXPECT_NEAR(std::string(name) == "test_sce_sum" ? total : total / float(n), *value,
+                  2 * gamma(64) * 8)
+          << name;
     }
   }
 }

@@ -15,20 +15,31 @@ struct AttentionReference {
   std::vector<Bounded> out, lse, dq, dk, dv;
 };
 
-// Legend as in ops/attention.h. With dout (its values; empty: forward only) also the gradients; they start from `out`
-// and `lse` as the op stored them (their rounding is part of the op's contract, not of the gradient's error).
+// Legend as in ops/attention.h. With dout (its values; empty: forward only) also the gradients;
+// they start from `out` and `lse` as the op stored them (their rounding is part of the op's
+// contract, not of the gradient's error).
 class AttentionOracle {
  public:
   AttentionOracle(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& sequences,
                   const AttentionOptions& options)
-      : q_(to_doubles(q)), k_(to_doubles(k)), v_(to_doubles(v)), sequences_(to_doubles(sequences)), o_(options),
-        heads_(q.size(1)), key_heads_(k.size(1)), dim_(q.size(2)), queries_(q.size(0)), keys_(k.size(0)) {}
+      : q_(to_doubles(q)),
+        k_(to_doubles(k)),
+        v_(to_doubles(v)),
+        sequences_(to_doubles(sequences)),
+        o_(options),
+        heads_(q.size(1)),
+        key_heads_(k.size(1)),
+        dim_(q.size(2)),
+        queries_(q.size(0)),
+        keys_(k.size(0)) {}
 
   AttentionReference forward() {
     AttentionReference r;
     r.out.assign(q_.size(), {});
     r.lse.assign(size_t(heads_ * queries_), {});
-    for_rows([&](int64_t n, int64_t h, int64_t k0, int64_t first, int64_t end) { forward_row(r, n, h, k0, first, end); });
+    for_rows([&](int64_t n, int64_t h, int64_t k0, int64_t first, int64_t end) {
+      forward_row(r, n, h, k0, first, end);
+    });
     return r;
   }
 
@@ -38,7 +49,9 @@ class AttentionOracle {
     r.dq.assign(q_.size(), {});
     r.dk.assign(k_.size(), {});
     r.dv.assign(k_.size(), {});
-    for_rows([&](int64_t n, int64_t h, int64_t k0, int64_t first, int64_t end) { backward_row(r, n, h, k0, first, end); });
+    for_rows([&](int64_t n, int64_t h, int64_t k0, int64_t first, int64_t end) {
+      backward_row(r, n, h, k0, first, end);
+    });
   }
 
  private:
@@ -77,7 +90,8 @@ class AttentionOracle {
     return s;
   }
 
-  void forward_row(AttentionReference& r, int64_t n, int64_t h, int64_t k0, int64_t first, int64_t end) {
+  void forward_row(AttentionReference& r, int64_t n, int64_t h, int64_t k0, int64_t first,
+                   int64_t end) {
     Bounded& lse = r.lse[size_t(h * queries_ + n)];
     lse.value = -std::numeric_limits<double>::infinity();
     if (first >= end) return;
@@ -87,10 +101,11 @@ class AttentionOracle {
     for (double x : s) total += std::exp(x - m);
     for (double x : s) largest = std::max(largest, std::fabs(x));
     lse.value = m + std::log(total);
-    // Each probability: error of the score and of the maximum, rounding of their difference, exp; each rescaling of a
-    // block of keys rounds again; the sum has as many terms as keys.
+    // Each probability: error of the score and of the maximum, rounding of their difference, exp;
+    // each rescaling of a block of keys rounds again; the sum has as many terms as keys.
     const double count = double(end - first);
-    const double relative = 2 * score_error_ + gamma(4) * largest + kExpError * (2 + count / 32) + gamma(count + 8);
+    const double relative =
+        2 * score_error_ + gamma(4) * largest + kExpError * (2 + count / 32) + gamma(count + 8);
     lse.bound = relative + gamma(4) * std::fabs(lse.value);
     for (int64_t d = 0; d < dim_; ++d) {
       Bounded& out = r.out[q_at(n, h, d)];
@@ -104,7 +119,8 @@ class AttentionOracle {
     }
   }
 
-  void backward_row(AttentionReference& r, int64_t n, int64_t h, int64_t k0, int64_t first, int64_t end) {
+  void backward_row(AttentionReference& r, int64_t n, int64_t h, int64_t k0, int64_t first,
+                    int64_t end) {
     if (first >= end) return;
     const std::vector<double> s = scores(n, h, k0, first, end);
     const Bounded lse = r.lse[size_t(h * queries_ + n)];
@@ -115,7 +131,8 @@ class AttentionOracle {
     }
     for (double x : s) largest = std::max(largest, std::fabs(x));
     const double count = double(end - first), rows = double(queries_);
-    const double relative = score_error_ + lse.bound + gamma(6) * (largest + std::fabs(lse.value)) + kExpError;
+    const double relative =
+        score_error_ + lse.bound + gamma(6) * (largest + std::fabs(lse.value)) + kExpError;
     for (size_t j = 0; j < s.size(); ++j) {
       const int64_t m = k0 + first + int64_t(j);
       const double p = std::exp(s[j] - lse.value);

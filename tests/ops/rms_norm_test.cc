@@ -16,7 +16,8 @@ constexpr Shape kShapes[] = {{1, 1}, {3, 7}, {5, 64}, {33, 100}, {300, 33}};
 struct Dtypes {
   DType x, weight;
 };
-constexpr Dtypes kDtypes[] = {{DType::f32, DType::f32}, {DType::bf16, DType::bf16}, {DType::bf16, DType::f32}};
+constexpr Dtypes kDtypes[] = {
+    {DType::f32, DType::f32}, {DType::bf16, DType::bf16}, {DType::bf16, DType::f32}};
 
 TEST(RmsNorm, ForwardAndBackwardMatchTheDefinition) {
   TensorBox box;
@@ -24,7 +25,8 @@ TEST(RmsNorm, ForwardAndBackwardMatchTheDefinition) {
   for (const Shape& s : kShapes) {
     for (const Dtypes& d : kDtypes) {
       for (const bool with_residual : {false, true}) {
-        SCOPED_TRACE(std::to_string(s.r) + "x" + std::to_string(s.h) + " " + std::string(dtype_name(d.x)));
+        SCOPED_TRACE(std::to_string(s.r) + "x" + std::to_string(s.h) + " " +
+                     std::string(dtype_name(d.x)));
         const Tensor x = box.normal(d.x, {s.r, s.h + 3}, 1, 3.0).slice(1, 1, 1 + s.h);
         const Tensor w = box.normal(d.weight, {s.h}, 2), y = box.empty(d.x, {s.r, s.h});
         const Tensor rstd = box.empty(DType::f32, {s.r}), dy = box.normal(d.x, {s.r, s.h}, 3);
@@ -32,7 +34,8 @@ TEST(RmsNorm, ForwardAndBackwardMatchTheDefinition) {
         const Tensor dx = box.empty(d.x, {s.r, s.h}), dw = box.normal(DType::f32, {s.h}, 5);
         NormOracle oracle(NormKind::rms, to_doubles(x), to_doubles(w), {}, double(kEps));
         NormReference r = oracle.forward();
-        const std::vector<double> extra = with_residual ? to_doubles(residual) : std::vector<double>{};
+        const std::vector<double> extra =
+            with_residual ? to_doubles(residual) : std::vector<double>{};
         oracle.backward(r, to_doubles(dy), extra, to_doubles(dw), to_doubles(dw));
         rms_norm_forward(ctx, x, w, y, rstd, kEps);
         expect_within(y, r.y, "y");
@@ -54,8 +57,10 @@ TEST(RmsNorm, ResidualInFrontIsAddAndNorm) {
   const Context& ctx = box.context();
   for (const DType dtype : {DType::f32, DType::bf16}) {
     const int64_t n = 20, h = 50;
-    const Tensor x = box.normal(dtype, {n, h}, 1), residual = box.normal(dtype, {n, h}, 2), w = box.normal(dtype, {h}, 3);
-    const Tensor sum = box.empty(dtype, {n, h}), y = box.empty(dtype, {n, h}), rstd = box.empty(DType::f32, {n});
+    const Tensor x = box.normal(dtype, {n, h}, 1), residual = box.normal(dtype, {n, h}, 2),
+                 w = box.normal(dtype, {h}, 3);
+    const Tensor sum = box.empty(dtype, {n, h}), y = box.empty(dtype, {n, h}),
+                 rstd = box.empty(DType::f32, {n});
     const Tensor expected_sum = box.empty(dtype, {n, h}), expected = box.empty(dtype, {n, h});
     const std::vector<double> a = to_doubles(x), b = to_doubles(residual);
     for (size_t i = 0; i < a.size(); ++i) {
@@ -76,7 +81,8 @@ TEST(RmsNorm, ResidualInFrontIsAddAndNorm) {
 TEST(RmsNorm, HeadsOfAFusedTensor) {
   TensorBox box;
   const Context& ctx = box.context();
-  const Tensor qkv = box.normal(DType::bf16, {9, 8, 40}, 1), heads = qkv.slice(1, 2, 5), w = box.normal(DType::f32, {40}, 2);
+  const Tensor qkv = box.normal(DType::bf16, {9, 8, 40}, 1), heads = qkv.slice(1, 2, 5),
+               w = box.normal(DType::f32, {40}, 2);
   const Tensor rstd = box.empty(DType::f32, {27}), y = box.empty(DType::bf16, {9, 3, 40});
   NormOracle oracle(NormKind::rms, to_doubles(heads), to_doubles(w), {}, double(kEps));
   rms_norm_forward(ctx, heads, w, y, rstd, kEps);
@@ -91,8 +97,10 @@ TEST(RmsNorm, AnyNumberOfThreadsGivesTheSameBits) {
   TensorBox box;
   const Context& ctx = box.context();
   const int64_t n = 1500, h = 65;
-  const Tensor x = box.normal(DType::f32, {n, h}, 1), w = box.normal(DType::f32, {h}, 2), y = box.empty(DType::f32, {n, h});
-  const Tensor rstd = box.empty(DType::f32, {n}), dy = box.normal(DType::f32, {n, h}, 3), dx = box.empty(DType::f32, {n, h});
+  const Tensor x = box.normal(DType::f32, {n, h}, 1), w = box.normal(DType::f32, {h}, 2),
+               y = box.empty(DType::f32, {n, h});
+  const Tensor rstd = box.empty(DType::f32, {n}), dy = box.normal(DType::f32, {n, h}, 3),
+               dx = box.empty(DType::f32, {n, h});
   const Tensor one = box.zeros(DType::f32, {h}), three = box.zeros(DType::f32, {h});
   rms_norm_forward(ctx, x, w, y, rstd, kEps);
   with_threads(1, [&] { rms_norm_backward(ctx, dy, x, w, rstd, {}, dx, one); });
@@ -103,13 +111,21 @@ TEST(RmsNorm, AnyNumberOfThreadsGivesTheSameBits) {
 TEST(RmsNorm, RefusesWhatDoesNotFit) {
   TensorBox box;
   const Context& ctx = box.context();
-  const Tensor x = box.zeros(DType::f32, {4, 6}), w = box.zeros(DType::f32, {6}), rstd = box.zeros(DType::f32, {4});
-  EXPECT_NE(error_of([&] { rms_norm_forward(ctx, x, box.zeros(DType::f32, {5}), x, rstd, kEps); }).find("shape [6]"),
+  const Tensor x = box.zeros(DType::f32, {4, 6}), w = box.zeros(DType::f32, {6}),
+               rstd = box.zeros(DType::f32, {4});
+  EXPECT_NE(error_of([&] {
+              rms_norm_forward(ctx, x, box.zeros(DType::f32, {5}), x, rstd, kEps);
+            }).find("shape [6]"),
             std::string::npos);
-  EXPECT_NE(error_of([&] { rms_norm_forward(ctx, x, w, x, w, kEps); }).find("shape [4]"), std::string::npos);
-  EXPECT_NE(error_of([&] { rms_norm_forward(ctx, x, box.zeros(DType::bf16, {6}), x, rstd, kEps); }).find("fp32"),
+  EXPECT_NE(error_of([&] { rms_norm_forward(ctx, x, w, x, w, kEps); }).find("shape [4]"),
             std::string::npos);
-  EXPECT_NE(error_of([&] { rms_norm_forward(ctx, x.transposed(), rstd, x.transposed(), w, kEps); }).find("contiguous"),
+  EXPECT_NE(error_of([&] {
+              rms_norm_forward(ctx, x, box.zeros(DType::bf16, {6}), x, rstd, kEps);
+            }).find("fp32"),
+            std::string::npos);
+  EXPECT_NE(error_of([&] {
+              rms_norm_forward(ctx, x.transposed(), rstd, x.transposed(), w, kEps);
+            }).find("contiguous"),
             std::string::npos);
 }
 

@@ -22,9 +22,10 @@ Tables make_tables(TensorBox& box, int64_t positions, int64_t half) {
   return t;
 }
 
-std::vector<Bounded> reference(const Tensor& x, const std::vector<int32_t>& positions, const Tables& tables,
-                               double sign) {
-  const std::vector<double> v = to_doubles(x), cos = to_doubles(tables.cos), sin = to_doubles(tables.sin);
+std::vector<Bounded> reference(const Tensor& x, const std::vector<int32_t>& positions,
+                               const Tables& tables, double sign) {
+  const std::vector<double> v = to_doubles(x), cos = to_doubles(tables.cos),
+                            sin = to_doubles(tables.sin);
   std::vector<Bounded> out(v.size());
   const int64_t heads = x.size(1), half = x.size(2) / 2;
   for (int64_t row = 0; row < x.size(0) * heads; ++row) {
@@ -63,13 +64,15 @@ TEST(Rope, RefusesWhatDoesNotFit) {
   TensorBox box;
   const Context& ctx = box.context();
   const Tables tables = make_tables(box, 4, 8);
-  const Tensor x = box.zeros(DType::f32, {2, 3, 16}), positions = box.from(std::vector<int32_t>{0, 4}, {2});
+  const Tensor x = box.zeros(DType::f32, {2, 3, 16}),
+               positions = box.from(std::vector<int32_t>{0, 4}, {2});
   const auto message = [&](const Tensor& t, const Tensor& p) {
     return error_of([&] { rope(ctx, t, p, tables.cos, tables.sin, RopeDirection::forward); });
   };
   EXPECT_NE(message(x, positions).find("positions[1] is 4, outside [0, 4)"), std::string::npos);
   EXPECT_NE(message(box.zeros(DType::f32, {2, 3, 15}), positions).find("even"), std::string::npos);
-  EXPECT_NE(message(box.zeros(DType::f32, {2, 3, 8}), positions).find("cos must have shape [4, 4]"), std::string::npos);
+  EXPECT_NE(message(box.zeros(DType::f32, {2, 3, 8}), positions).find("cos must have shape [4, 4]"),
+            std::string::npos);
 }
 
 }  // namespace

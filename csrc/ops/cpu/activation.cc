@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The tanh form of GELU needs no tanh: (1 + tanh(u)) / 2 = sigmoid(2u), which is one exp and one division and keeps its
-// relative accuracy where tanh(u) is near -1.
+// The tanh form of GELU needs no tanh: (1 + tanh(u)) / 2 = sigmoid(2u), which is one exp and one
+// division and keeps its relative accuracy where tanh(u) is near -1.
 #include "csrc/ops/cpu/activation.h"
 
 #include "csrc/ops/cpu/parallel.h"
@@ -9,6 +9,7 @@
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "csrc/ops/cpu/activation.cc"
 #include "csrc/ops/cpu/highway.h"
+
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
 
@@ -113,22 +114,24 @@ void gelu_forward_of(const Tensor& x, const Tensor& y, int64_t begin, int64_t en
 }
 
 template <class T, GeluKind kKind>
-void gelu_backward_of(const Tensor& dy, const Tensor& x, const Tensor& dx, int64_t begin, int64_t end) {
+void gelu_backward_of(const Tensor& dy, const Tensor& x, const Tensor& dx, int64_t begin,
+                      int64_t end) {
   for (int64_t r = begin; r < end; ++r) {
     GeluBackward<T, kKind> body{row<T>(dy, r), row<T>(x, r), row<T>(dx, r)};
     for_vectors(x.size(1), body);
   }
 }
 
-void gelu_forward_rows(const Tensor& x, const Tensor& y, GeluKind kind, int64_t begin, int64_t end) {
+void gelu_forward_rows(const Tensor& x, const Tensor& y, GeluKind kind, int64_t begin,
+                       int64_t end) {
   dispatch_float(x.dtype, [&]<class T>() {
     if (kind == GeluKind::tanh) return gelu_forward_of<T, GeluKind::tanh>(x, y, begin, end);
     gelu_forward_of<T, GeluKind::erf>(x, y, begin, end);
   });
 }
 
-void gelu_backward_rows(const Tensor& dy, const Tensor& x, const Tensor& dx, GeluKind kind, int64_t begin,
-                        int64_t end) {
+void gelu_backward_rows(const Tensor& dy, const Tensor& x, const Tensor& dx, GeluKind kind,
+                        int64_t begin, int64_t end) {
   dispatch_float(x.dtype, [&]<class T>() {
     if (kind == GeluKind::tanh) return gelu_backward_of<T, GeluKind::tanh>(dy, x, dx, begin, end);
     gelu_backward_of<T, GeluKind::erf>(dy, x, dx, begin, end);
@@ -145,8 +148,8 @@ void swiglu_forward_rows(const Tensor& gate_up, const Tensor& y, int64_t begin, 
   });
 }
 
-void swiglu_backward_rows(const Tensor& dy, const Tensor& gate_up, const Tensor& dgate_up, int64_t begin,
-                          int64_t end) {
+void swiglu_backward_rows(const Tensor& dy, const Tensor& gate_up, const Tensor& dgate_up,
+                          int64_t begin, int64_t end) {
   dispatch_float(dy.dtype, [&]<class T>() {
     const int64_t columns = dy.size(1);
     for (int64_t r = begin; r < end; ++r) {

@@ -21,7 +21,8 @@ struct AdamWPointers {
 };
 
 void begin_adamw_step(const AdamWState& state);
-void adamw_step(const AdamWState& state, const AdamWOptions& options, const Tensor& gradient, const Tensor& weight,
-                const Tensor& first_moment, const Tensor& second_moment, const Tensor& compute_weight);
+void adamw_step(const AdamWState& state, const AdamWOptions& options, const Tensor& gradient,
+                const Tensor& weight, const Tensor& first_moment, const Tensor& second_moment,
+                const Tensor& compute_weight);
 
 }  // namespace forja::cpu

@@ -7,7 +7,8 @@
 
 namespace forja::cpu {
 
-AttentionScratch attention_scratch(Arena& workspace, const Tensor& q, const Tensor& k, AttentionPass pass) {
+AttentionScratch attention_scratch(Arena& workspace, const Tensor& q, const Tensor& k,
+                                   AttentionPass pass) {
   const int64_t group = q.size(1) / k.size(1);
   Carver counter(nullptr);
   if (pass == AttentionPass::forward) {
@@ -21,8 +22,9 @@ AttentionScratch attention_scratch(Arena& workspace, const Tensor& q, const Tens
   return result;
 }
 
-void attention_forward(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& sequences, const Tensor& out,
-                       const Tensor& lse, const AttentionOptions& options, const AttentionScratch& scratch) {
+void attention_forward(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& sequences,
+                       const Tensor& out, const Tensor& lse, const AttentionOptions& options,
+                       const AttentionScratch& scratch) {
   const int64_t key_heads = k.size(1), num_sequences = sequences.size(0);
   const int64_t queries = forward_queries(q.size(1) / key_heads);
   const int32_t* s = sequences.ptr<int32_t>();
@@ -37,18 +39,21 @@ void attention_forward(const Tensor& q, const Tensor& k, const Tensor& v, const 
     const Visibility visible(s + 4 * sequence, options);
     const int64_t begin = chunk * queries, end = std::min(visible.q_length, begin + queries);
     if (begin >= end) return;
-    forward_chunk(arguments, visible, task % key_heads, begin, end, scratch.data + thread * scratch.bytes_per_thread);
+    forward_chunk(arguments, visible, task % key_heads, begin, end,
+                  scratch.data + thread * scratch.bytes_per_thread);
   });
 }
 
-void attention_backward(const Tensor& dout, const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& out,
-                        const Tensor& lse, const Tensor& sequences, const Tensor& dq, const Tensor& dk,
-                        const Tensor& dv, const AttentionOptions& options, const AttentionScratch& scratch) {
+void attention_backward(const Tensor& dout, const Tensor& q, const Tensor& k, const Tensor& v,
+                        const Tensor& out, const Tensor& lse, const Tensor& sequences,
+                        const Tensor& dq, const Tensor& dk, const Tensor& dv,
+                        const AttentionOptions& options, const AttentionScratch& scratch) {
   const int64_t key_heads = k.size(1);
   const BackwardArguments arguments{dout, q, k, v, out, lse, dq, dk, dv, options};
   parallel_tasks(sequences.size(0) * key_heads, [&](int64_t task, int thread) {
     const Visibility visible(sequences.ptr<int32_t>() + 4 * (task / key_heads), options);
-    backward_head(arguments, visible, task % key_heads, scratch.data + thread * scratch.bytes_per_thread);
+    backward_head(arguments, visible, task % key_heads,
+                  scratch.data + thread * scratch.bytes_per_thread);
   });
 }
 

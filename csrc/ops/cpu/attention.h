@@ -17,12 +17,15 @@ struct AttentionScratch {
 };
 
 // Depends on shapes and the number of threads only.
-AttentionScratch attention_scratch(Arena& workspace, const Tensor& q, const Tensor& k, AttentionPass pass);
+AttentionScratch attention_scratch(Arena& workspace, const Tensor& q, const Tensor& k,
+                                   AttentionPass pass);
 
-void attention_forward(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& sequences, const Tensor& out,
-                       const Tensor& lse, const AttentionOptions& options, const AttentionScratch& scratch);
-void attention_backward(const Tensor& dout, const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& out,
-                        const Tensor& lse, const Tensor& sequences, const Tensor& dq, const Tensor& dk,
-                        const Tensor& dv, const AttentionOptions& options, const AttentionScratch& scratch);
+void attention_forward(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& sequences,
+                       const Tensor& out, const Tensor& lse, const AttentionOptions& options,
+                       const AttentionScratch& scratch);
+void attention_backward(const Tensor& dout, const Tensor& q, const Tensor& k, const Tensor& v,
+                        const Tensor& out, const Tensor& lse, const Tensor& sequences,
+                        const Tensor& dq, const Tensor& dk, const Tensor& dv,
+                        const AttentionOptions& options, const AttentionScratch& scratch);
 
 }  // namespace forja::cpu

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// A chunk of queries keeps, for each row, the weighted sum of values, the maximum of the scores and the sum of their
-// exponentials, all for the keys seen so far. Blocks of keys pass by: each is packed once (keys transposed) and used by
-// all rows of the chunk and all query heads that share it. For the rows of one register tile the scores of a block, 14
-// by 224, never leave the first-level cache between the two products. Scores are in base 2: log2(e) is in the scale.
+// A chunk of queries keeps, for each row, the weighted sum of values, the maximum of the scores and
+// the sum of their exponentials, all for the keys seen so far. Blocks of keys pass by: each is
+// packed once (keys transposed) and used by all rows of the chunk and all query heads that share
+// it. For the rows of one register tile the scores of a block, 14 by 224, never leave the
+// first-level cache between the two products. Scores are in base 2: log2(e) is in the scale.
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -13,13 +14,14 @@
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "csrc/ops/cpu/attention_forward.cc"
 #include "csrc/ops/cpu/highway.h"
+
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
 
 #include "csrc/ops/cpu/vec-inl.h"
-//
+
 #include "csrc/ops/cpu/tile-inl.h"
-//
+
 #include "csrc/ops/cpu/attention-inl.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -30,13 +32,15 @@ constexpr float kMinusInfinity = -std::numeric_limits<float>::infinity();
 
 // Where the rows of one tile stand in a block of keys.
 struct TileRange {
-  int64_t begin, end;           // columns of the scores that any row sees; begin a multiple of the tile's columns
-  int64_t first[kTileRows];     // of each row
+  int64_t begin,
+      end;  // columns of the scores that any row sees; begin a multiple of the tile's columns
+  int64_t first[kTileRows];  // of each row
   int64_t row_end[kTileRows];
 };
 
 // Rows of the queries [query, query + rows) against the keys [block, block + keys).
-HWY_INLINE TileRange tile_range(const Visibility& visible, int64_t query, int64_t rows, int64_t block, int64_t keys) {
+HWY_INLINE TileRange tile_range(const Visibility& visible, int64_t query, int64_t rows,
+                                int64_t block, int64_t keys) {
   TileRange range{keys, 0, {}, {}};
   for (int64_t i = 0; i < kTileRows; ++i) {
     const bool exists = i < rows;
@@ -76,15 +80,17 @@ HWY_INLINE float exponentiate(float* row, int64_t n, float maximum) {
   return sum_lanes(hn::Add(s0, s1));
 }
 
-// Turns the scores of a tile into probabilities relative to the new maximum, brings maximum and weight up to date, and
-// gives the factor by which earlier sums of each row shrink.
-HWY_INLINE void softmax_tile(const TileRange& range, float* scores, float* maximum, float* weight, float* factor) {
+// Turns the scores of a tile into probabilities relative to the new maximum, brings maximum and
+// weight up to date, and gives the factor by which earlier sums of each row shrink.
+HWY_INLINE void softmax_tile(const TileRange& range, float* scores, float* maximum, float* weight,
+                             float* factor) {
   const int64_t columns = round_columns(range.end - range.begin);
   HWY_ALIGN float exponent[kTileRows + 16] = {};
   for (int64_t i = 0; i < kTileRows; ++i) {
     float* row = scores + i * kRowStride;
     fill(row + range.begin, row + std::max(range.begin, range.first[i]), kMinusInfinity);
-    fill(row + std::max(range.begin, range.row_end[i]), row + range.begin + columns, kMinusInfinity);
+    fill(row + std::max(range.begin, range.row_end[i]), row + range.begin + columns,
+         kMinusInfinity);
     const float larger = std::max(maximum[i], row_maximum(row + range.begin, columns));
     // A row that has seen no key yet stays at zero weight: any finite reference will do.
     exponent[i] = maximum[i] == larger ? 0.0f : maximum[i] - larger;
@@ -99,12 +105,12 @@ HWY_INLINE void softmax_tile(const TileRange& range, float* scores, float* maxim
 }
 
 // sum [tile rows, padded] = sum * factor + scores values.
-HWY_INLINE void accumulate_values(const TileRange& range, const float* scores, const float* values, int64_t padded,
-                                  const float* factor, float* sum) {
+HWY_INLINE void accumulate_values(const TileRange& range, const float* scores, const float* values,
+                                  int64_t padded, const float* factor, float* sum) {
   for (int64_t d = 0; d < padded; d += tile_columns()) {
     TileSum product;
-    multiply_tile(RowMajor{scores + range.begin}, values + range.begin * padded + d, padded, range.end - range.begin,
-                            product);
+    multiply_tile(RowMajor{scores + range.begin}, values + range.begin * padded + d, padded,
+                  range.end - range.begin, product);
 #pragma GCC unroll 16
     for (int i = 0; i < kTileRows; ++i) {
       const auto f = set(factor[i]);
@@ -127,16 +133,17 @@ void finish_row(const float* sum, int64_t dim, float weight, T* out) {
 }
 
 template <class T>
-void forward_chunk_of(const ForwardArguments& a, const Visibility& visible, int64_t key_head, int64_t begin,
-                      int64_t end, uint8_t* memory) {
+void forward_chunk_of(const ForwardArguments& a, const Visibility& visible, int64_t key_head,
+                      int64_t begin, int64_t end, uint8_t* memory) {
   const int64_t group = a.q.size(1) / a.k.size(1), dim = a.q.size(2), padded = padded_head(dim);
   Carver carver(memory);
   const ForwardScratch s(carver, group, dim);
-  const int64_t queries = end - begin, head_rows = (queries + kTileRows - 1) / kTileRows * kTileRows;
+  const int64_t queries = end - begin,
+                head_rows = (queries + kTileRows - 1) / kTileRows * kTileRows;
   for (int64_t h = 0; h < group; ++h) {
     float* q = s.q + h * head_rows * kRowStride;
-    copy_rows<T>(a.q, visible.q_begin + begin, key_head * group + h, queries, dim, a.options.scale * kLog2e, q,
-                 kRowStride);
+    copy_rows<T>(a.q, visible.q_begin + begin, key_head * group + h, queries, dim,
+                 a.options.scale * kLog2e, q, kRowStride);
     for (int64_t i = queries; i < head_rows; ++i) memset(q + i * kRowStride, 0, size_t(dim) * 4);
   }
   memset(s.sum, 0, size_t(group * head_rows * padded) * 4);
@@ -145,13 +152,15 @@ void forward_chunk_of(const ForwardArguments& a, const Visibility& visible, int6
 
   HWY_ALIGN float factor[kTileRows + 16];
   const int64_t last_key = visible.end(end - 1);
-  for (int64_t block = visible.first(begin) / kKeyBlock * kKeyBlock; block < last_key; block += kKeyBlock) {
+  for (int64_t block = visible.first(begin) / kKeyBlock * kKeyBlock; block < last_key;
+       block += kKeyBlock) {
     const int64_t keys = std::min(kKeyBlock, last_key - block);
     pack_keys<T>(a.k, visible.k_begin + block, key_head, keys, s.keys);
     copy_rows<T>(a.v, visible.k_begin + block, key_head, keys, padded, 1.0f, s.values, padded);
     for (int64_t row = 0; row < group * head_rows; row += kTileRows) {
       const int64_t query = begin + row % head_rows;
-      const TileRange range = tile_range(visible, query, std::min<int64_t>(kTileRows, end - query), block, keys);
+      const TileRange range =
+          tile_range(visible, query, std::min<int64_t>(kTileRows, end - query), block, keys);
       if (range.begin >= range.end) continue;
       multiply_rows(s.q + row * kRowStride, s.keys, dim, range.begin, range.end, s.scores);
       softmax_tile(range, s.scores, s.maximum + row, s.weight + row, factor);
@@ -164,16 +173,18 @@ void forward_chunk_of(const ForwardArguments& a, const Visibility& visible, int6
       const int64_t row = h * head_rows + i, n = visible.q_begin + begin + i;
       finish_row(s.sum + row * padded, dim, s.weight[row], head_row<T>(a.out, n, head));
       if (a.lse.defined()) {
-        a.lse.ptr<float>()[head * a.lse.stride(0) + n] = (s.maximum[row] + std::log2(s.weight[row])) * kLn2;
+        a.lse.ptr<float>()[head * a.lse.stride(0) + n] =
+            (s.maximum[row] + std::log2(s.weight[row])) * kLn2;
       }
     }
   }
 }
 
-void forward_chunk_target(const ForwardArguments& a, const Visibility& visible, int64_t key_head, int64_t begin,
-                          int64_t end, uint8_t* scratch) {
-  dispatch_float(a.q.dtype,
-                 [&]<class T>() { forward_chunk_of<T>(a, visible, key_head, begin, end, scratch); });
+void forward_chunk_target(const ForwardArguments& a, const Visibility& visible, int64_t key_head,
+                          int64_t begin, int64_t end, uint8_t* scratch) {
+  dispatch_float(a.q.dtype, [&]<class T>() {
+    forward_chunk_of<T>(a, visible, key_head, begin, end, scratch);
+  });
 }
 
 }  // namespace HWY_NAMESPACE
@@ -185,8 +196,8 @@ namespace forja::cpu {
 
 HWY_EXPORT(forward_chunk_target);
 
-void forward_chunk(const ForwardArguments& arguments, const Visibility& visible, int64_t key_head, int64_t begin,
-                   int64_t end, uint8_t* scratch) {
+void forward_chunk(const ForwardArguments& arguments, const Visibility& visible, int64_t key_head,
+                   int64_t begin, int64_t end, uint8_t* scratch) {
   HWY_DYNAMIC_DISPATCH(forward_chunk_target)(arguments, visible, key_head, begin, end, scratch);
 }
 

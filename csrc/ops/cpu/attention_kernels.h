@@ -17,10 +17,11 @@ struct BackwardArguments {
 };
 
 // Queries [begin, end) of the sequence, for all query heads of one key head.
-void forward_chunk(const ForwardArguments& arguments, const Visibility& visible, int64_t key_head, int64_t begin,
-                   int64_t end, uint8_t* scratch);
+void forward_chunk(const ForwardArguments& arguments, const Visibility& visible, int64_t key_head,
+                   int64_t begin, int64_t end, uint8_t* scratch);
 
 // The whole sequence, for one key head and its query heads.
-void backward_head(const BackwardArguments& arguments, const Visibility& visible, int64_t key_head, uint8_t* scratch);
+void backward_head(const BackwardArguments& arguments, const Visibility& visible, int64_t key_head,
+                   uint8_t* scratch);
 
 }  // namespace forja::cpu

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// How attention is cut into blocks, and the scratch of a thread. Shared by the passes; the same for every target.
+// How attention is cut into blocks, and the scratch of a thread. Shared by the passes; the same for
+// every target.
 #pragma once
 
 #include <algorithm>
@@ -11,7 +12,8 @@ namespace forja::cpu {
 
 // Keys of a block: a multiple of the columns (32, 16, 8) of the register tile, and of its 14 rows.
 inline constexpr int64_t kKeyBlock = 224;
-// Query rows that share the packed keys of a block in the forward pass, and that are one step of the backward pass.
+// Query rows that share the packed keys of a block in the forward pass, and that are one step of
+// the backward pass.
 inline constexpr int64_t kForwardRows = 504;
 inline constexpr int64_t kBackwardRows = 112;
 // Upper bounds over the targets: rows of a tile, and the multiple to which head sizes are padded.
@@ -19,9 +21,12 @@ inline constexpr int64_t kMaxTileRows = 14;
 inline constexpr int64_t kHeadPadding = 32;
 inline constexpr int64_t kAttentionRowStride = 272;
 
-inline int64_t padded_head(int64_t dim) { return (dim + kHeadPadding - 1) / kHeadPadding * kHeadPadding; }
+inline int64_t padded_head(int64_t dim) {
+  return (dim + kHeadPadding - 1) / kHeadPadding * kHeadPadding;
+}
 
-// Queries of one head in a chunk of the forward pass, so that those of a group are about kForwardRows together.
+// Queries of one head in a chunk of the forward pass, so that those of a group are about
+// kForwardRows together.
 inline int64_t forward_queries(int64_t group) {
   return std::max<int64_t>(kMaxTileRows, kForwardRows / group / kMaxTileRows * kMaxTileRows);
 }
@@ -33,7 +38,12 @@ struct Visibility {
   int64_t window;
 
   Visibility(const int32_t* s, const AttentionOptions& o)
-      : q_begin(s[0]), q_length(s[1]), k_begin(s[2]), k_length(s[3]), causal(o.causal), window(o.window) {}
+      : q_begin(s[0]),
+        q_length(s[1]),
+        k_begin(s[2]),
+        k_length(s[3]),
+        causal(o.causal),
+        window(o.window) {}
   // Query i of the sequence sees its keys [first(i), end(i)).
   int64_t end(int64_t i) const {
     return causal ? std::clamp<int64_t>(i + k_length - q_length + 1, 0, k_length) : k_length;

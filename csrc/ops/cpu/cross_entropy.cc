@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// A row of logits is far larger than the first-level cache, so the statistics go through it in blocks: maximum of the
-// block, then the sum of its exponentials while it is still in the cache, joined with what came before (the online
-// softmax of Milakov and Gimelshein, 2018). Memory is read once.
+// A row of logits is far larger than the first-level cache, so the statistics go through it in
+// blocks: maximum of the block, then the sum of its exponentials while it is still in the cache,
+// joined with what came before (the online softmax of Milakov and Gimelshein, 2018). Memory is read
+// once.
 #include "csrc/ops/cpu/cross_entropy.h"
 
 #include <cmath>
@@ -13,6 +14,7 @@
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "csrc/ops/cpu/cross_entropy.cc"
 #include "csrc/ops/cpu/highway.h"
+
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
 
@@ -64,8 +66,8 @@ void row_statistics(const T* x, int64_t n, float* maximum, float* sum_exp) {
   for (int64_t i = 0; i < n; i += kBlock) {
     const int64_t count = std::min(kBlock, n - i);
     const float larger = std::max(m, maximum_of(x + i, count));
-    // Nothing but -inf so far: they add nothing, and -inf - -inf would be NaN. (A NaN is not seen by the maximum on
-    // all machines; the sum carries it.)
+    // Nothing but -inf so far: they add nothing, and -inf - -inf would be NaN. (A NaN is not seen
+    // by the maximum on all machines; the sum carries it.)
     const float reference = larger == kNegativeInfinity ? 0.0f : larger;
     if (larger != m) sum *= std::exp(double(m) - double(reference));
     sum += double(sum_exp_of(x + i, count, reference));
@@ -75,8 +77,9 @@ void row_statistics(const T* x, int64_t n, float* maximum, float* sum_exp) {
   *sum_exp = float(sum);
 }
 
-void statistics_rows(const Tensor& logits, const Tensor& targets, int64_t first_column, const Tensor& maximum,
-                     const Tensor& sum_exp, const Tensor& target_logit, int64_t begin, int64_t end) {
+void statistics_rows(const Tensor& logits, const Tensor& targets, int64_t first_column,
+                     const Tensor& maximum, const Tensor& sum_exp, const Tensor& target_logit,
+                     int64_t begin, int64_t end) {
   dispatch_float(logits.dtype, [&]<class T>() {
     for (int64_t r = begin; r < end; ++r) {
       const T* row = logits.ptr<T>() + r * logits.stride(0);
@@ -102,7 +105,8 @@ struct GradientBody {
 };
 
 template <class TI, class TO>
-void gradient_row(const TI* x, int64_t columns, int64_t target_column, float lse, float coefficient, TO* dx) {
+void gradient_row(const TI* x, int64_t columns, int64_t target_column, float lse, float coefficient,
+                  TO* dx) {
   if (coefficient == 0) {
     memset(static_cast<void*>(dx), 0, size_t(columns) * sizeof(TO));
     return;
@@ -115,14 +119,16 @@ void gradient_row(const TI* x, int64_t columns, int64_t target_column, float lse
   if (here) dx[target_column] = TO(coefficient * std::expm1(target_logit - lse));
 }
 
-void gradient_rows(const Tensor& logits, const Tensor& targets, int64_t first_column, const Tensor& lse,
-                   const Tensor& coefficient, const Tensor& dlogits, int64_t begin, int64_t end) {
+void gradient_rows(const Tensor& logits, const Tensor& targets, int64_t first_column,
+                   const Tensor& lse, const Tensor& coefficient, const Tensor& dlogits,
+                   int64_t begin, int64_t end) {
   dispatch_float(logits.dtype, [&]<class TI>() {
     dispatch_float(dlogits.dtype, [&]<class TO>() {
       for (int64_t r = begin; r < end; ++r) {
         const int64_t target = targets.ptr<int32_t>()[r];
-        gradient_row(logits.ptr<TI>() + r * logits.stride(0), logits.size(1), target < 0 ? -1 : target - first_column,
-                     lse.ptr<float>()[r], coefficient.ptr<float>()[r], dlogits.ptr<TO>() + r * dlogits.stride(0));
+        gradient_row(logits.ptr<TI>() + r * logits.stride(0), logits.size(1),
+                     target < 0 ? -1 : target - first_column, lse.ptr<float>()[r],
+                     coefficient.ptr<float>()[r], dlogits.ptr<TO>() + r * dlogits.stride(0));
       }
     });
   });
@@ -138,18 +144,19 @@ namespace forja::cpu {
 HWY_EXPORT(statistics_rows);
 HWY_EXPORT(gradient_rows);
 
-void softmax_statistics(const Tensor& logits, const Tensor& targets, int64_t first_column, const Tensor& maximum,
-                        const Tensor& sum_exp, const Tensor& target_logit) {
+void softmax_statistics(const Tensor& logits, const Tensor& targets, int64_t first_column,
+                        const Tensor& maximum, const Tensor& sum_exp, const Tensor& target_logit) {
   parallel_pieces(logits.size(0), row_grain(logits.size(1)), [&](int64_t begin, int64_t end) {
     HWY_DYNAMIC_DISPATCH(statistics_rows)
     (logits, targets, first_column, maximum, sum_exp, target_logit, begin, end);
   });
 }
 
-void softmax_gradient(const Tensor& logits, const Tensor& targets, int64_t first_column, const Tensor& lse,
-                      const Tensor& coefficient, const Tensor& dlogits) {
+void softmax_gradient(const Tensor& logits, const Tensor& targets, int64_t first_column,
+                      const Tensor& lse, const Tensor& coefficient, const Tensor& dlogits) {
   parallel_pieces(logits.size(0), row_grain(logits.size(1)), [&](int64_t begin, int64_t end) {
-    HWY_DYNAMIC_DISPATCH(gradient_rows)(logits, targets, first_column, lse, coefficient, dlogits, begin, end);
+    HWY_DYNAMIC_DISPATCH(gradient_rows)
+    (logits, targets, first_column, lse, coefficient, dlogits, begin, end);
   });
 }
 

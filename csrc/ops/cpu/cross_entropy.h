@@ -6,9 +6,9 @@
 
 namespace forja::cpu {
 
-void softmax_statistics(const Tensor& logits, const Tensor& targets, int64_t first_column, const Tensor& maximum,
-                        const Tensor& sum_exp, const Tensor& target_logit);
-void softmax_gradient(const Tensor& logits, const Tensor& targets, int64_t first_column, const Tensor& lse,
-                      const Tensor& coefficient, const Tensor& dlogits);
+void softmax_statistics(const Tensor& logits, const Tensor& targets, int64_t first_column,
+                        const Tensor& maximum, const Tensor& sum_exp, const Tensor& target_logit);
+void softmax_gradient(const Tensor& logits, const Tensor& targets, int64_t first_column,
+                      const Tensor& lse, const Tensor& coefficient, const Tensor& dlogits);
 
 }  // namespace forja::cpu

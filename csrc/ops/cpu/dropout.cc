@@ -10,6 +10,7 @@
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "csrc/ops/cpu/dropout.cc"
 #include "csrc/ops/cpu/highway.h"
+
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
 
@@ -38,14 +39,15 @@ struct DropoutBody {
     const DF df;
     // The words' buffer is long enough for whole vectors.
     const auto bits = hn::ShiftRight<8>(hn::LoadU(DU32(), words + i));
-    const auto uniform = hn::Mul(hn::ConvertTo(df, hn::BitCast(DI32(), bits)), set(1.0f / 16777216.0f));
+    const auto uniform =
+        hn::Mul(hn::ConvertTo(df, hn::BitCast(DI32(), bits)), set(1.0f / 16777216.0f));
     const auto kept = hn::Mul(A::get(x + i, n), set(factor));
     A::put(hn::IfThenElseZero(hn::Ge(uniform, set(probability)), kept), y + i, n);
   }
 };
 
-void dropout_piece(const Tensor& x, const Tensor& y, float probability, uint64_t key, int64_t first_element,
-                   int64_t begin, int64_t end) {
+void dropout_piece(const Tensor& x, const Tensor& y, float probability, uint64_t key,
+                   int64_t first_element, int64_t begin, int64_t end) {
   constexpr int64_t kChunk = 1024;
   constexpr int64_t kSlack = 4 + int64_t(hn::MaxLanes(DF()));
   HWY_ALIGN uint32_t words[kChunk + 4 + kSlack];
@@ -70,7 +72,8 @@ namespace forja::cpu {
 
 HWY_EXPORT(dropout_piece);
 
-void dropout(const Tensor& x, const Tensor& y, float probability, uint64_t key, int64_t first_element) {
+void dropout(const Tensor& x, const Tensor& y, float probability, uint64_t key,
+             int64_t first_element) {
   parallel_pieces(x.num_elements(), kGrainElements, [&](int64_t begin, int64_t end) {
     HWY_DYNAMIC_DISPATCH(dropout_piece)(x, y, probability, key, first_element, begin, end);
   });

@@ -8,6 +8,7 @@
 
 namespace forja::cpu {
 
-void dropout(const Tensor& x, const Tensor& y, float probability, uint64_t key, int64_t first_element);
+void dropout(const Tensor& x, const Tensor& y, float probability, uint64_t key,
+             int64_t first_element);
 
 }  // namespace forja::cpu

@@ -12,6 +12,7 @@
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "csrc/ops/cpu/elementwise.cc"
 #include "csrc/ops/cpu/highway.h"
+
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
 
@@ -113,7 +114,6 @@ double sum_of_squares(const float* x, int64_t n) {
   return sum;
 }
 
-
 template <class T>
 int64_t first_non_finite(const T* x, int64_t n) {
   const int64_t step = lanes();
@@ -128,7 +128,8 @@ int64_t first_non_finite(const T* x, int64_t n) {
 }
 
 int64_t first_non_finite_piece(const Tensor& x, int64_t begin, int64_t end) {
-  return dispatch_float(x.dtype, [&]<class T>() { return first_non_finite(x.ptr<T>() + begin, end - begin); });
+  return dispatch_float(
+      x.dtype, [&]<class T>() { return first_non_finite(x.ptr<T>() + begin, end - begin); });
 }
 
 }  // namespace HWY_NAMESPACE
@@ -148,35 +149,39 @@ HWY_EXPORT(first_non_finite_piece);
 void fill_zero(const Tensor& x) {
   const int64_t bytes = x.num_bytes();
   uint8_t* data = static_cast<uint8_t*>(x.data);
-  parallel_pieces(bytes, 4 * kGrainElements,
-                  [&](int64_t begin, int64_t end) { memset(data + begin, 0, size_t(end - begin)); });
+  parallel_pieces(bytes, 4 * kGrainElements, [&](int64_t begin, int64_t end) {
+    memset(data + begin, 0, size_t(end - begin));
+  });
 }
 
 void fill_value(const Tensor& x, float value) {
   dispatch_float(x.dtype, [&]<class T>() {
     T* data = x.ptr<T>();
-    parallel_pieces(x.num_elements(), kGrainElements,
-                    [&](int64_t begin, int64_t end) { std::fill(data + begin, data + end, T(value)); });
+    parallel_pieces(x.num_elements(), kGrainElements, [&](int64_t begin, int64_t end) {
+      std::fill(data + begin, data + end, T(value));
+    });
   });
 }
 
-// Element e belongs to the quad q = e / 4 and takes number e % 4 of its four: with w = philox(key, q, 0), elements 4q
-// and 4q + 1 are the normal pair of the words w[0], w[1], elements 4q + 2 and 4q + 3 that of w[2], w[3].
+// Element e belongs to the quad q = e / 4 and takes number e % 4 of its four: with w = philox(key,
+// q, 0), elements 4q and 4q + 1 are the normal pair of the words w[0], w[1], elements 4q + 2 and 4q
+// + 3 that of w[2], w[3].
 void fill_normal(const Tensor& x, uint64_t key, int64_t first_element, float mean, float std) {
   float* data = x.ptr<float>();
   const int64_t last = first_element + x.num_elements();
   const int64_t first_quad = first_element / 4;
-  parallel_pieces((last + 3) / 4 - first_quad, kGrainElements / 16, [&](int64_t begin, int64_t end) {
-    for (int64_t q = first_quad + begin; q < first_quad + end; ++q) {
-      const Philox4 word = philox(key, uint64_t(q), 0);
-      float value[4];
-      normal_pair(word.v[0], word.v[1], &value[0], &value[1]);
-      normal_pair(word.v[2], word.v[3], &value[2], &value[3]);
-      for (int64_t e = std::max(4 * q, first_element); e < std::min(4 * q + 4, last); ++e) {
-        data[e - first_element] = mean + std * value[e % 4];
-      }
-    }
-  });
+  parallel_pieces(
+      (last + 3) / 4 - first_quad, kGrainElements / 16, [&](int64_t begin, int64_t end) {
+        for (int64_t q = first_quad + begin; q < first_quad + end; ++q) {
+          const Philox4 word = philox(key, uint64_t(q), 0);
+          float value[4];
+          normal_pair(word.v[0], word.v[1], &value[0], &value[1]);
+          normal_pair(word.v[2], word.v[3], &value[2], &value[3]);
+          for (int64_t e = std::max(4 * q, first_element); e < std::min(4 * q + 4, last); ++e) {
+            data[e - first_element] = mean + std * value[e % 4];
+          }
+        }
+      });
 }
 
 void convert(const Tensor& in, const Tensor& out) {

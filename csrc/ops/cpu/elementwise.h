@@ -9,8 +9,9 @@
 
 namespace forja::cpu {
 
-// Sums over rows are taken in blocks of rows, each to a row of `partial`, then over the blocks in order: the same for
-// any number of threads. Enough blocks for many threads, few enough that the second pass is small.
+// Sums over rows are taken in blocks of rows, each to a row of `partial`, then over the blocks in
+// order: the same for any number of threads. Enough blocks for many threads, few enough that the
+// second pass is small.
 inline int64_t row_blocks(int64_t rows) { return std::clamp<int64_t>(rows / 32, 1, 64); }
 inline int64_t rows_per_block(int64_t rows) {
   return std::max<int64_t>(1, (rows + row_blocks(rows) - 1) / row_blocks(rows));

@@ -7,6 +7,7 @@
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "csrc/ops/cpu/embedding.cc"
 #include "csrc/ops/cpu/highway.h"
+
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
 
@@ -27,15 +28,16 @@ struct SumRowBody {
   }
 };
 
-void embedding_rows(const Tensor& ids, const Tensor& table, const Tensor& positions, const Tensor& position_table,
-                    const Tensor& out, int64_t begin, int64_t end) {
+void embedding_rows(const Tensor& ids, const Tensor& table, const Tensor& positions,
+                    const Tensor& position_table, const Tensor& out, int64_t begin, int64_t end) {
   dispatch_float(out.dtype, [&]<class T>() {
     const int64_t columns = out.size(1);
     for (int64_t n = begin; n < end; ++n) {
       const T* from = table.ptr<T>() + ids.ptr<int32_t>()[n] * table.stride(0);
       T* to = out.ptr<T>() + n * out.stride(0);
       if (position_table.defined()) {
-        const T* position = position_table.ptr<T>() + positions.ptr<int32_t>()[n] * position_table.stride(0);
+        const T* position =
+            position_table.ptr<T>() + positions.ptr<int32_t>()[n] * position_table.stride(0);
         SumRowBody<T, T, T> body{from, position, to};
         for_vectors(columns, body);
       } else {
@@ -46,8 +48,8 @@ void embedding_rows(const Tensor& ids, const Tensor& table, const Tensor& positi
 }
 
 // Columns [begin, end) of all rows, in the order of n.
-void embedding_gradient_columns(const Tensor& dout, const Tensor& ids, const Tensor& table_gradient, int64_t begin,
-                                int64_t end) {
+void embedding_gradient_columns(const Tensor& dout, const Tensor& ids, const Tensor& table_gradient,
+                                int64_t begin, int64_t end) {
   dispatch_float(dout.dtype, [&]<class T>() {
     const int32_t* id = ids.ptr<int32_t>();
     for (int64_t n = 0; n < dout.size(0); ++n) {
@@ -68,14 +70,15 @@ namespace forja::cpu {
 HWY_EXPORT(embedding_rows);
 HWY_EXPORT(embedding_gradient_columns);
 
-void embedding_forward(const Tensor& ids, const Tensor& table, const Tensor& positions, const Tensor& position_table,
-                       const Tensor& out) {
+void embedding_forward(const Tensor& ids, const Tensor& table, const Tensor& positions,
+                       const Tensor& position_table, const Tensor& out) {
   parallel_pieces(out.size(0), row_grain(out.size(1)), [&](int64_t begin, int64_t end) {
     HWY_DYNAMIC_DISPATCH(embedding_rows)(ids, table, positions, position_table, out, begin, end);
   });
 }
 
-// Each thread owns columns: no two write the same element, and every row of the table gets its terms in the order of n.
+// Each thread owns columns: no two write the same element, and every row of the table gets its
+// terms in the order of n.
 void embedding_backward(const Tensor& dout, const Tensor& ids, const Tensor& table_gradient) {
   const int64_t columns = dout.size(1);
   const int64_t grain = std::max<int64_t>(64, (columns / max_threads() + 63) / 64 * 64);

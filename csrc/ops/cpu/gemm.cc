@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// Goto and van de Geijn, "Anatomy of High-Performance Matrix Multiplication", 2008. Both operands are packed into
-// panels of fp32 (bf16 is widened on the way: the arithmetic is fp32 in any case) for the register tile of tile-inl.h.
+// Goto and van de Geijn, "Anatomy of High-Performance Matrix Multiplication", 2008. Both operands
+// are packed into panels of fp32 (bf16 is widened on the way: the arithmetic is fp32 in any case)
+// for the register tile of tile-inl.h.
 //
-// A panel of b holds `columns` of the tile for kGemmDepth values of k, [k][column]. A panel of a holds `rows` of the
-// tile: [row][k] with a fixed stride where a is row-major, [k][row] where it is column-major, so that packing a is
-// always a plain copy. Only packing a transposed b must transpose.
+// A panel of b holds `columns` of the tile for kGemmDepth values of k, [k][column]. A panel of a
+// holds `rows` of the tile: [row][k] with a fixed stride where a is row-major, [k][row] where it is
+// column-major, so that packing a is always a plain copy. Only packing a transposed b must
+// transpose.
 #include "csrc/ops/cpu/gemm.h"
 
 #include <cstring>
@@ -16,11 +18,12 @@
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "csrc/ops/cpu/gemm.cc"
 #include "csrc/ops/cpu/highway.h"
+
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
 
 #include "csrc/ops/cpu/vec-inl.h"
-//
+
 #include "csrc/ops/cpu/tile-inl.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -37,12 +40,15 @@ GemmTile gemm_tile() { return {kTileRows, tile_columns()}; }
 template <class T>
 void pack_a_rows(const T* a, int64_t stride, int64_t rows, int64_t depth, float* out) {
   for (int64_t i = 0; i < rows; ++i) copy_row(a + i * stride, depth, depth, out + i * kRowStride);
-  for (int64_t i = rows; i < kTileRows; ++i) memset(out + i * kRowStride, 0, size_t(depth) * sizeof(float));
+  for (int64_t i = rows; i < kTileRows; ++i)
+    memset(out + i * kRowStride, 0, size_t(depth) * sizeof(float));
 }
 
-// rows x depth of column-major a into panels [k][row], one after the other: k by k, so that memory is read in order.
+// rows x depth of column-major a into panels [k][row], one after the other: k by k, so that memory
+// is read in order.
 template <class T>
-void pack_a_columns(const T* a, int64_t stride, int64_t rows, int64_t depth, int64_t panel_floats, float* out) {
+void pack_a_columns(const T* a, int64_t stride, int64_t rows, int64_t depth, int64_t panel_floats,
+                    float* out) {
   for (int64_t k = 0; k < depth; ++k, a += stride) {
     float* to = out + k * kTileRows;
     int64_t row = 0;
@@ -50,13 +56,15 @@ void pack_a_columns(const T* a, int64_t stride, int64_t rows, int64_t depth, int
 #pragma GCC unroll 16
       for (int i = 0; i < kTileRows; ++i) to[i] = float(a[row + i]);
     }
-    for (int64_t i = 0; row < rows && i < kTileRows; ++i) to[i] = row + i < rows ? float(a[row + i]) : 0.0f;
+    for (int64_t i = 0; row < rows && i < kTileRows; ++i)
+      to[i] = row + i < rows ? float(a[row + i]) : 0.0f;
   }
 }
 
 // depth x columns of row-major b into panels [k][column], one after the other: k by k, as for a.
 template <class T>
-void pack_b_rows(const T* b, int64_t stride, int64_t columns, int64_t depth, int64_t panel_floats, float* out) {
+void pack_b_rows(const T* b, int64_t stride, int64_t columns, int64_t depth, int64_t panel_floats,
+                 float* out) {
   const int64_t width = tile_columns();
   for (int64_t k = 0; k < depth; ++k, b += stride) {
     float* to = out + k * width;
@@ -80,7 +88,8 @@ void pack_a_task(const GemmStrip& s, int64_t tile_begin, int64_t tile_end, float
         continue;
       }
       for (int64_t i = 0; i < rows; i += kTileRows, out += panel_floats) {
-        pack_a_rows(from + i * s.a.stride(0), s.a.stride(0), std::min<int64_t>(kTileRows, rows - i), depth, out);
+        pack_a_rows(from + i * s.a.stride(0), s.a.stride(0), std::min<int64_t>(kTileRows, rows - i),
+                    depth, out);
       }
     }
   });
@@ -88,21 +97,26 @@ void pack_a_task(const GemmStrip& s, int64_t tile_begin, int64_t tile_end, float
 
 // Panels [begin, end) of b for one block of k.
 void pack_b_panels(const GemmStrip& s, int64_t begin, int64_t end, int64_t k_block) {
-  const int64_t width = tile_columns(), panel_floats = s.plan->packed_b_panel(), k = k_block * kGemmDepth;
-  const int64_t columns = std::min(end * width, s.columns) - begin * width, depth = std::min(kGemmDepth, s.depth - k);
+  const int64_t width = tile_columns(), panel_floats = s.plan->packed_b_panel(),
+                k = k_block * kGemmDepth;
+  const int64_t columns = std::min(end * width, s.columns) - begin * width,
+                depth = std::min(kGemmDepth, s.depth - k);
   float* out = s.packed_b + (k_block * divide_up(s.columns, width) + begin) * panel_floats;
   dispatch_float(s.b.dtype, [&]<class T>() {
     const T* from = s.b.ptr<T>() + k * s.b.stride(0) + begin * width * s.b.stride(1);
-    if (s.b.stride(1) == 1) return pack_b_rows(from, s.b.stride(0), columns, depth, panel_floats, out);
+    if (s.b.stride(1) == 1)
+      return pack_b_rows(from, s.b.stride(0), columns, depth, panel_floats, out);
     for (int64_t j = 0; j < columns; j += width, out += panel_floats) {
-      pack_transposed(from + j * s.b.stride(1), s.b.stride(1), std::min(width, columns - j), depth, width, out);
+      pack_transposed(from + j * s.b.stride(1), s.b.stride(1), std::min(width, columns - j), depth,
+                      width, out);
     }
   });
 }
 
 // ---- Tiles
 
-// out = start + product. start: the sums so far, or the bias of the columns (stride 0), or nullptr for zeros.
+// out = start + product. start: the sums so far, or the bias of the columns (stride 0), or nullptr
+// for zeros.
 template <class TS, class TO>
 struct TileOutput {
   const TS* start;
@@ -112,12 +126,14 @@ struct TileOutput {
 };
 
 template <class A, class TS, class TO>
-HWY_NOINLINE void whole_tile(const float* a, const float* b, int64_t depth, const TileOutput<TS, TO>& to) {
+HWY_NOINLINE void whole_tile(const float* a, const float* b, int64_t depth,
+                             const TileOutput<TS, TO>& to) {
   const int64_t step = lanes(), width = tile_columns();
   TileSum sum;
   // Where the result goes is needed at the end: fetched meanwhile, to be written.
   for (int64_t i = 0; i < kTileRows; ++i) {
-    for (int v = 0; v < kTileVectors; ++v) __builtin_prefetch(to.out + i * to.out_stride + v * step, 1);
+    for (int v = 0; v < kTileVectors; ++v)
+      __builtin_prefetch(to.out + i * to.out_stride + v * step, 1);
   }
   multiply_tile(A{a}, b, width, depth, sum);
   if (to.start) {
@@ -133,19 +149,21 @@ HWY_NOINLINE void whole_tile(const float* a, const float* b, int64_t depth, cons
 #pragma GCC unroll 16
     for (int i = 0; i < kTileRows; ++i) {
 #pragma GCC unroll 4
-      for (int v = 0; v < kTileVectors; ++v) store(sum[i][v], to.out + i * to.out_stride + v * step);
+      for (int v = 0; v < kTileVectors; ++v)
+        store(sum[i][v], to.out + i * to.out_stride + v * step);
     }
   }
 }
 
 // The tile at the right or lower edge, of which only rows x columns exist.
 template <class A, class TS, class TO>
-HWY_NOINLINE void part_tile(const float* a, const float* b, int64_t depth, int64_t rows, int64_t columns,
-                            const TileOutput<TS, TO>& to) {
+HWY_NOINLINE void part_tile(const float* a, const float* b, int64_t depth, int64_t rows,
+                            int64_t columns, const TileOutput<TS, TO>& to) {
   constexpr int64_t kWidth = kTileVectors * int64_t(hn::MaxLanes(DF()));
   HWY_ALIGN float tile[kTileRows * kWidth] = {};
   for (int64_t i = 0; to.start && i < rows; ++i) {
-    for (int64_t j = 0; j < columns; ++j) tile[i * kWidth + j] = float(to.start[i * to.start_stride + j]);
+    for (int64_t j = 0; j < columns; ++j)
+      tile[i * kWidth + j] = float(to.start[i * to.start_stride + j]);
   }
   whole_tile<A>(a, b, depth, TileOutput<float, float>{tile, kWidth, tile, kWidth});
   for (int64_t i = 0; i < rows; ++i) {
@@ -155,7 +173,8 @@ HWY_NOINLINE void part_tile(const float* a, const float* b, int64_t depth, int64
 
 // ---- Tasks
 
-// A task: tiles [tile_begin, tile_end) of rows; of the columns those from `column` on that one call computes.
+// A task: tiles [tile_begin, tile_end) of rows; of the columns those from `column` on that one call
+// computes.
 struct Task {
   int64_t tile_begin, tile_end;
   const float* packed_a;
@@ -163,9 +182,11 @@ struct Task {
   int64_t sums_stride;
 };
 
-// Calls f(start, stride) with what the block's row 0 at this column starts from, typed; the stride is that of its rows.
+// Calls f(start, stride) with what the block's row 0 at this column starts from, typed; the stride
+// is that of its rows.
 template <class F>
-HWY_INLINE void with_start(const GemmStrip& s, const Task& task, bool first, int64_t column, const F& f) {
+HWY_INLINE void with_start(const GemmStrip& s, const Task& task, bool first, int64_t column,
+                           const F& f) {
   const int64_t row = task.tile_begin * kTileRows;
   if (!first) return f(static_cast<const float*>(task.sums + column), task.sums_stride);
   if (s.add_c) {
@@ -174,33 +195,41 @@ HWY_INLINE void with_start(const GemmStrip& s, const Task& task, bool first, int
     });
   }
   if (!s.bias.defined()) return f(static_cast<const float*>(nullptr), int64_t(0));
-  dispatch_float(s.bias.dtype, [&]<class T>() { f(static_cast<const T*>(s.bias.ptr<T>() + column), int64_t(0)); });
+  dispatch_float(s.bias.dtype, [&]<class T>() {
+    f(static_cast<const T*>(s.bias.ptr<T>() + column), int64_t(0));
+  });
 }
 
 // The tiles of one panel of b, down the rows of the task. out: of the task's first row, column 0.
 template <class A, class TO>
-void tile_column(const GemmStrip& s, const Task& task, int64_t k_block, int64_t panel, TO* out, int64_t out_stride) {
-  const int64_t width = tile_columns(), column = panel * width, columns = std::min(width, s.columns - column);
-  const int64_t depth = std::min(kGemmDepth, s.depth - k_block * kGemmDepth), tiles = task.tile_end - task.tile_begin;
-  const float* b = s.packed_b + (k_block * divide_up(s.columns, width) + panel) * s.plan->packed_b_panel();
+void tile_column(const GemmStrip& s, const Task& task, int64_t k_block, int64_t panel, TO* out,
+                 int64_t out_stride) {
+  const int64_t width = tile_columns(), column = panel * width,
+                columns = std::min(width, s.columns - column);
+  const int64_t depth = std::min(kGemmDepth, s.depth - k_block * kGemmDepth),
+                tiles = task.tile_end - task.tile_begin;
+  const float* b =
+      s.packed_b + (k_block * divide_up(s.columns, width) + panel) * s.plan->packed_b_panel();
   const float* a = task.packed_a + k_block * tiles * s.plan->packed_a_panel();
   // The next panel of b comes into the second-level cache meanwhile, a part during each tile.
   const int64_t ahead = divide_up(s.plan->packed_b_panel(), tiles);
-  with_start(s, task, s.first && k_block == 0, column, [&]<class TS>(const TS* start, int64_t stride) {
-    for (int64_t i = 0; i < tiles; ++i, a += s.plan->packed_a_panel()) {
-      const int64_t row = i * kTileRows;
-      const int64_t rows = std::min<int64_t>(kTileRows, s.rows - task.tile_begin * kTileRows - row);
-      const float* next = b + s.plan->packed_b_panel() + i * ahead;
-      for (int64_t j = 0; j < ahead; j += 16) __builtin_prefetch(next + j, 0, 2);
-      const TileOutput<TS, TO> to{start ? start + row * stride : start, stride, out + row * out_stride + column,
-                                  out_stride};
-      if (rows == kTileRows && columns == width) {
-        whole_tile<A>(a, b, depth, to);
-      } else {
-        part_tile<A>(a, b, depth, rows, columns, to);
-      }
-    }
-  });
+  with_start(s, task, s.first && k_block == 0, column,
+             [&]<class TS>(const TS* start, int64_t stride) {
+               for (int64_t i = 0; i < tiles; ++i, a += s.plan->packed_a_panel()) {
+                 const int64_t row = i * kTileRows;
+                 const int64_t rows =
+                     std::min<int64_t>(kTileRows, s.rows - task.tile_begin * kTileRows - row);
+                 const float* next = b + s.plan->packed_b_panel() + i * ahead;
+                 for (int64_t j = 0; j < ahead; j += 16) __builtin_prefetch(next + j, 0, 2);
+                 const TileOutput<TS, TO> to{start ? start + row * stride : start, stride,
+                                             out + row * out_stride + column, out_stride};
+                 if (rows == kTileRows && columns == width) {
+                   whole_tile<A>(a, b, depth, to);
+                 } else {
+                   part_tile<A>(a, b, depth, rows, columns, to);
+                 }
+               }
+             });
 }
 
 // Panels [begin, end) of b, all of the strip's depth.
@@ -220,11 +249,14 @@ void tile_group(const GemmStrip& s, const Task& task, int64_t begin, int64_t end
 }
 
 // Task (row_task, column_task) of the plan; scratch of this thread.
-void gemm_task(const GemmStrip& s, int64_t row_task, int64_t column_task, float* packed_a, float* group_sums) {
+void gemm_task(const GemmStrip& s, int64_t row_task, int64_t column_task, float* packed_a,
+               float* group_sums) {
   const GemmPlan& plan = *s.plan;
   const int64_t tiles = divide_up(s.rows, kTileRows), panels = divide_up(s.columns, tile_columns());
-  Task task{row_task * tiles / plan.row_tasks, (row_task + 1) * tiles / plan.row_tasks, packed_a, nullptr, 0};
-  const int64_t begin = column_task * panels / plan.column_tasks, end = (column_task + 1) * panels / plan.column_tasks;
+  Task task{row_task * tiles / plan.row_tasks, (row_task + 1) * tiles / plan.row_tasks, packed_a,
+            nullptr, 0};
+  const int64_t begin = column_task * panels / plan.column_tasks,
+                end = (column_task + 1) * panels / plan.column_tasks;
   if (task.tile_begin == task.tile_end || begin == end) return;
   pack_a_task(s, task.tile_begin, task.tile_end, packed_a);
   const int64_t group = round_up(GemmPlan::kGroupColumns, tile_columns()) / tile_columns();
@@ -241,7 +273,8 @@ void gemm_task(const GemmStrip& s, int64_t row_task, int64_t column_task, float*
       task.sums = group_sums - j * tile_columns();
     }
     const int64_t stop = std::min(end, j + group);
-    s.a.stride(1) == 1 ? tile_group<RowMajor>(s, task, j, stop) : tile_group<ColumnMajor<kTileRows>>(s, task, j, stop);
+    s.a.stride(1) == 1 ? tile_group<RowMajor>(s, task, j, stop)
+                       : tile_group<ColumnMajor<kTileRows>>(s, task, j, stop);
   }
 }
 
@@ -260,7 +293,8 @@ namespace {
 
 void run_strip(const GemmStrip& s, float* thread_scratch, int64_t thread_floats) {
   const GemmPlan& plan = *s.plan;
-  const int64_t k_blocks = divide_up(s.depth, kGemmDepth), panels = divide_up(s.columns, plan.tile.columns);
+  const int64_t k_blocks = divide_up(s.depth, kGemmDepth),
+                panels = divide_up(s.columns, plan.tile.columns);
   constexpr int64_t kPackedTogether = 8;
   const int64_t groups = divide_up(panels, kPackedTogether);
 #pragma omp parallel
@@ -268,7 +302,8 @@ void run_strip(const GemmStrip& s, float* thread_scratch, int64_t thread_floats)
 #pragma omp for schedule(static)
     for (int64_t i = 0; i < groups * k_blocks; ++i) {
       const int64_t begin = i / k_blocks * kPackedTogether;
-      HWY_DYNAMIC_DISPATCH(pack_b_panels)(s, begin, std::min(panels, begin + kPackedTogether), i % k_blocks);
+      HWY_DYNAMIC_DISPATCH(pack_b_panels)
+      (s, begin, std::min(panels, begin + kPackedTogether), i % k_blocks);
     }
     float* scratch = thread_scratch + omp_get_thread_num() * thread_floats;
 #pragma omp for schedule(dynamic, 1)
@@ -281,13 +316,15 @@ void run_strip(const GemmStrip& s, float* thread_scratch, int64_t thread_floats)
 
 }  // namespace
 
-void gemm(const Context& ctx, const Tensor& a, const Tensor& b, const Tensor& c, MatmulOutput output,
-          const Tensor& bias) {
+void gemm(const Context& ctx, const Tensor& a, const Tensor& b, const Tensor& c,
+          MatmulOutput output, const Tensor& bias) {
   const int64_t m = a.size(0), n = b.size(1), k = a.size(1), threads = max_threads();
   const bool fp32_output = c.dtype == DType::f32;
   const GemmPlan plan(HWY_DYNAMIC_DISPATCH(gemm_tile)(), m, n, k, fp32_output, threads);
   ArenaScope scope(*ctx.workspace);
-  const auto floats = [&](int64_t count) { return static_cast<float*>(ctx.workspace->allocate(count * 4)); };
+  const auto floats = [&](int64_t count) {
+    return static_cast<float*>(ctx.workspace->allocate(count * 4));
+  };
   GemmStrip s{};
   s.plan = &plan;
   s.add_c = output == MatmulOutput::accumulate;

@@ -6,9 +6,9 @@
 
 namespace forja::cpu {
 
-// As matmul() of ops/matmul.h (arguments are checked there; no size is 0), scratch from ctx.workspace. The result is
-// bitwise the same for any number of threads.
-void gemm(const Context& ctx, const Tensor& a, const Tensor& b, const Tensor& c, MatmulOutput output,
-          const Tensor& bias);
+// As matmul() of ops/matmul.h (arguments are checked there; no size is 0), scratch from
+// ctx.workspace. The result is bitwise the same for any number of threads.
+void gemm(const Context& ctx, const Tensor& a, const Tensor& b, const Tensor& c,
+          MatmulOutput output, const Tensor& bias);
 
 }  // namespace forja::cpu

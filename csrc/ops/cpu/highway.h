@@ -2,14 +2,15 @@
 // The one place that decides for which instruction sets the CPU ops are compiled. Include it before
 // <hwy/foreach_target.h>. The best of them that the machine has is chosen when an op first runs.
 //
-// x86: the baseline (runs anywhere), AVX2 and AVX-512. What lies between or beyond them differs in instructions that
-// these kernels do not use, and each target costs compile time. Arm: NEON only, because kernels hold arrays of vectors,
-// which the sizeless SVE types do not allow; on Grace SVE2 is no wider than NEON.
+// x86: the baseline (runs anywhere), AVX2 and AVX-512. What lies between or beyond them differs in
+// instructions that these kernels do not use, and each target costs compile time. Arm: NEON only,
+// because kernels hold arrays of vectors, which the sizeless SVE types do not allow; on Grace SVE2
+// is no wider than NEON.
 #pragma once
 
-#define HWY_DISABLED_TARGETS                                                                                       \
-  (HWY_SSSE3 | HWY_SSE4 | HWY_AVX3_DL | HWY_AVX3_ZEN4 | HWY_AVX3_SPR | HWY_SVE | HWY_SVE2 | HWY_SVE_256 | \
-   HWY_SVE2_128)
+#define HWY_DISABLED_TARGETS                                                                \
+  (HWY_SSSE3 | HWY_SSE4 | HWY_AVX3_DL | HWY_AVX3_ZEN4 | HWY_AVX3_SPR | HWY_SVE | HWY_SVE2 | \
+   HWY_SVE_256 | HWY_SVE2_128)
 
 #include <hwy/detect_targets.h>
 

@@ -11,6 +11,7 @@
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "csrc/ops/cpu/layer_norm.cc"
 #include "csrc/ops/cpu/highway.h"
+
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
 
@@ -20,8 +21,8 @@ HWY_BEFORE_NAMESPACE();
 namespace forja::cpu {
 namespace HWY_NAMESPACE {
 
-// Sum of a row, and sum of squared deviations of a row. The tail's missing lanes are zeros, which add nothing to the
-// sum; from the squares they are masked out.
+// Sum of a row, and sum of squared deviations of a row. The tail's missing lanes are zeros, which
+// add nothing to the sum; from the squares they are masked out.
 template <class T>
 float row_sum(const T* x, int64_t n) {
   const int64_t step = lanes();
@@ -83,9 +84,9 @@ struct NormaliseRow {
   }
 };
 
-void layer_norm_forward_rows(const Tensor& x, const Tensor& residual, const Tensor& weight, const Tensor& bias,
-                             const Tensor& sum, const Tensor& y, float* mean, float* rstd, float eps, int64_t begin,
-                             int64_t end) {
+void layer_norm_forward_rows(const Tensor& x, const Tensor& residual, const Tensor& weight,
+                             const Tensor& bias, const Tensor& sum, const Tensor& y, float* mean,
+                             float* rstd, float eps, int64_t begin, int64_t end) {
   dispatch_float(x.dtype, [&]<class T>() {
     const Rows<T> xs(x), ys(y), sums(sum);
     const int64_t columns = x.size(-1);
@@ -98,7 +99,8 @@ void layer_norm_forward_rows(const Tensor& x, const Tensor& residual, const Tens
       const float variance = row_squared_deviations(sums[r], columns, mean[r]) / float(columns);
       rstd[r] = 1.0f / std::sqrt(variance + eps);
       if (bias.defined()) {
-        NormaliseRow<T, true> body{sums[r], weight.ptr<float>(), bias.ptr<float>(), ys[r], mean[r], rstd[r]};
+        NormaliseRow<T, true> body{sums[r], weight.ptr<float>(), bias.ptr<float>(), ys[r], mean[r],
+                                   rstd[r]};
         for_vectors(columns, body);
       } else {
         NormaliseRow<T, false> body{sums[r], weight.ptr<float>(), nullptr, ys[r], mean[r], rstd[r]};
@@ -151,9 +153,9 @@ struct GradientRow {
 };
 
 template <class T, bool kResidual, bool kWeight>
-void layer_norm_backward_of(const Tensor& dy, const Tensor& x, const Tensor& weight, const float* mean,
-                            const float* rstd, const Tensor& residual, const Tensor& dx, float* sums, int64_t begin,
-                            int64_t end) {
+void layer_norm_backward_of(const Tensor& dy, const Tensor& x, const Tensor& weight,
+                            const float* mean, const float* rstd, const Tensor& residual,
+                            const Tensor& dx, float* sums, int64_t begin, int64_t end) {
   const Rows<T> dys(dy), xs(x), dxs(dx);
   const int64_t columns = x.size(-1);
   const float* w = weight.ptr<float>();
@@ -163,24 +165,27 @@ void layer_norm_backward_of(const Tensor& dy, const Tensor& x, const Tensor& wei
     const float mean_g = sum_lanes(row_sums.sum) / float(columns);
     const float mean_g_xhat = sum_lanes(row_sums.dot) * rstd[r] / float(columns);
     const T* residual_row = kResidual ? Rows<T>(residual)[r] : nullptr;
-    GradientRow<T, kResidual, kWeight> body{dys[r], xs[r],          w,       residual_row, dxs[r],     sums,
-                                            kWeight ? sums + columns : nullptr, mean[r], rstd[r],      mean_g,
-                                            mean_g_xhat};
+    GradientRow<T, kResidual, kWeight> body{
+        dys[r],  xs[r],   w,      residual_row, dxs[r], sums, kWeight ? sums + columns : nullptr,
+        mean[r], rstd[r], mean_g, mean_g_xhat};
     for_vectors(columns, body);
   }
 }
 
-// sums [2H] is overwritten with the rows' part of the gradients of weight and bias; nullptr: not wanted.
-void layer_norm_backward_rows(const Tensor& dy, const Tensor& x, const Tensor& weight, const float* mean,
-                              const float* rstd, const Tensor& residual, const Tensor& dx, float* sums, int64_t begin,
-                              int64_t end) {
+// sums [2H] is overwritten with the rows' part of the gradients of weight and bias; nullptr: not
+// wanted.
+void layer_norm_backward_rows(const Tensor& dy, const Tensor& x, const Tensor& weight,
+                              const float* mean, const float* rstd, const Tensor& residual,
+                              const Tensor& dx, float* sums, int64_t begin, int64_t end) {
   if (sums) memset(sums, 0, size_t(2 * x.size(-1)) * sizeof(float));
   dispatch_float(x.dtype, [&]<class T>() {
     if (residual.defined()) {
-      auto* f = sums ? &layer_norm_backward_of<T, true, true> : &layer_norm_backward_of<T, true, false>;
+      auto* f =
+          sums ? &layer_norm_backward_of<T, true, true> : &layer_norm_backward_of<T, true, false>;
       f(dy, x, weight, mean, rstd, residual, dx, sums, begin, end);
     } else {
-      auto* f = sums ? &layer_norm_backward_of<T, false, true> : &layer_norm_backward_of<T, false, false>;
+      auto* f =
+          sums ? &layer_norm_backward_of<T, false, true> : &layer_norm_backward_of<T, false, false>;
       f(dy, x, weight, mean, rstd, residual, dx, sums, begin, end);
     }
   });
@@ -196,17 +201,19 @@ namespace forja::cpu {
 HWY_EXPORT(layer_norm_forward_rows);
 HWY_EXPORT(layer_norm_backward_rows);
 
-void layer_norm_forward(const Tensor& x, const Tensor& residual, const Tensor& weight, const Tensor& bias,
-                        const Tensor& sum, const Tensor& y, const Tensor& mean, const Tensor& rstd, float eps) {
+void layer_norm_forward(const Tensor& x, const Tensor& residual, const Tensor& weight,
+                        const Tensor& bias, const Tensor& sum, const Tensor& y, const Tensor& mean,
+                        const Tensor& rstd, float eps) {
   parallel_pieces(num_rows(x), row_grain(x.size(-1)), [&](int64_t begin, int64_t end) {
     HWY_DYNAMIC_DISPATCH(layer_norm_forward_rows)
     (x, residual, weight, bias, sum, y, mean.ptr<float>(), rstd.ptr<float>(), eps, begin, end);
   });
 }
 
-void layer_norm_backward(const Tensor& dy, const Tensor& x, const Tensor& weight, const Tensor& mean,
-                         const Tensor& rstd, const Tensor& residual_gradient, const Tensor& dx,
-                         const Tensor& weight_gradient, const Tensor& bias_gradient, const Tensor& partial) {
+void layer_norm_backward(const Tensor& dy, const Tensor& x, const Tensor& weight,
+                         const Tensor& mean, const Tensor& rstd, const Tensor& residual_gradient,
+                         const Tensor& dx, const Tensor& weight_gradient,
+                         const Tensor& bias_gradient, const Tensor& partial) {
   const int64_t rows = num_rows(x), columns = x.size(-1), block = rows_per_block(rows);
   parallel_pieces(rows, block, [&](int64_t begin, int64_t end) {
     float* sums = partial.defined() ? partial.ptr<float>() + begin / block * 2 * columns : nullptr;

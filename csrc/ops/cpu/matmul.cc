@@ -16,7 +16,8 @@ void empty_product(const Context& ctx, const Tensor& c, MatmulOutput output, con
     for (int64_t i = 0; i < c.size(0); ++i) {
       for (int64_t j = 0; j < c.size(1); ++j) {
         float value = 0;
-        if (bias.defined()) dispatch_float(bias.dtype, [&]<class B>() { value = float(bias.ptr<B>()[j]); });
+        if (bias.defined())
+          dispatch_float(bias.dtype, [&]<class B>() { value = float(bias.ptr<B>()[j]); });
         c.ptr<T>()[i * c.stride(0) + j] = T(value);
       }
     }
@@ -25,8 +26,8 @@ void empty_product(const Context& ctx, const Tensor& c, MatmulOutput output, con
 
 }  // namespace
 
-void matmul(const Context& ctx, const Tensor& a, const Tensor& b, const Tensor& c, MatmulOutput output,
-            const Tensor& bias) {
+void matmul(const Context& ctx, const Tensor& a, const Tensor& b, const Tensor& c,
+            MatmulOutput output, const Tensor& bias) {
   if (a.size(1) == 0) return empty_product(ctx, c, output, bias);
   static const MatmulMachine machine = this_machine();
   if (matmul_route(machine, a.dtype, a.size(0)) == MatmulRoute::onednn) {

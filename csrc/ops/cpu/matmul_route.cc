@@ -21,15 +21,17 @@ bool is_amd() {
 
 }  // namespace
 
-// Intel's cores without AMX execute one VDPBF16PS every two cycles against two fp32 multiply-adds a cycle: half the
-// rate (87 against 179 GFLOP/s measured on Emerald Rapids at 2.8 GHz). AMD's (Zen 4) execute it at the rate of an fp32
-// multiply-add: twice the fp32 rate.
+// Intel's cores without AMX execute one VDPBF16PS every two cycles against two fp32 multiply-adds a
+// cycle: half the rate (87 against 179 GFLOP/s measured on Emerald Rapids at 2.8 GHz). AMD's (Zen
+// 4) execute it at the rate of an fp32 multiply-add: twice the fp32 rate.
 MatmulMachine this_machine() {
 #if defined(__x86_64__)
   const dnnl::cpu_isa isa = dnnl::get_effective_cpu_isa();
   const int level = int(isa);
-  const bool amx = (level & int(dnnl::cpu_isa::avx512_core_amx)) == int(dnnl::cpu_isa::avx512_core_amx);
-  const bool dot = (level & int(dnnl::cpu_isa::avx512_core_bf16)) == int(dnnl::cpu_isa::avx512_core_bf16);
+  const bool amx =
+      (level & int(dnnl::cpu_isa::avx512_core_amx)) == int(dnnl::cpu_isa::avx512_core_amx);
+  const bool dot =
+      (level & int(dnnl::cpu_isa::avx512_core_bf16)) == int(dnnl::cpu_isa::avx512_core_bf16);
   return {.x86 = true, .fast_bf16 = amx || (dot && is_amd())};
 #else
   return {.x86 = false, .fast_bf16 = false};

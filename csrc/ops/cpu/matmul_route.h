@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Which implementation of a matrix multiplication is used; a pure function of machine, dtype and shape, so that a run
-// repeats bit by bit.
+// Which implementation of a matrix multiplication is used; a pure function of machine, dtype and
+// shape, so that a run repeats bit by bit.
 #pragma once
 
 #include <cstdint>

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Loops over the threads of a rank. The work is cut into the same pieces whatever the number of threads, so a result
-// that depends only on its piece is bitwise the same with any of them. SIMD code stays outside: OpenMP regions would
-// be compiled without the target's instructions by some compilers.
+// Loops over the threads of a rank. The work is cut into the same pieces whatever the number of
+// threads, so a result that depends only on its piece is bitwise the same with any of them. SIMD
+// code stays outside: OpenMP regions would be compiled without the target's instructions by some
+// compilers.
 #pragma once
 
 #include <omp.h>
@@ -19,7 +20,8 @@ void parallel_pieces(int64_t n, int64_t grain, const F& f) {
   for (int64_t i = 0; i < pieces; ++i) f(i * grain, std::min(n, (i + 1) * grain));
 }
 
-// The same for tasks of unequal cost: each thread takes the next one when it is free. f(task, thread).
+// The same for tasks of unequal cost: each thread takes the next one when it is free. f(task,
+// thread).
 template <class F>
 void parallel_tasks(int64_t n, const F& f) {
 #pragma omp parallel for schedule(dynamic, 1) if (n > 1)

@@ -11,6 +11,7 @@
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "csrc/ops/cpu/rms_norm.cc"
 #include "csrc/ops/cpu/highway.h"
+
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
 
@@ -55,8 +56,9 @@ struct ScaleRow {
   }
 };
 
-void rms_forward_rows(const Tensor& x, const Tensor& residual, const Tensor& weight, const Tensor& sum,
-                      const Tensor& y, float* rstd, float eps, int64_t begin, int64_t end) {
+void rms_forward_rows(const Tensor& x, const Tensor& residual, const Tensor& weight,
+                      const Tensor& sum, const Tensor& y, float* rstd, float eps, int64_t begin,
+                      int64_t end) {
   dispatch_float(x.dtype, [&]<class T>() {
     const Rows<T> xs(x), ys(y), sums(sum);
     const int64_t columns = x.size(-1);
@@ -89,7 +91,8 @@ struct GradientDot {
   }
 };
 
-// With xhat = x rstd and g = dy weight: dx = rstd (g - xhat mean(g xhat)) = rstd g - x rstd^3 mean(g x).
+// With xhat = x rstd and g = dy weight: dx = rstd (g - xhat mean(g xhat)) = rstd g - x rstd^3
+// mean(g x).
 template <class T, bool kResidual, bool kWeight>
 struct GradientRow {
   const T* dy;
@@ -115,7 +118,8 @@ struct GradientRow {
 
 template <class T, bool kResidual, bool kWeight>
 void rms_backward_of(const Tensor& dy, const Tensor& x, const Tensor& weight, const float* rstd,
-                     const Tensor& residual, const Tensor& dx, float* weight_sum, int64_t begin, int64_t end) {
+                     const Tensor& residual, const Tensor& dx, float* weight_sum, int64_t begin,
+                     int64_t end) {
   const Rows<T> dys(dy), xs(x), dxs(dx);
   const int64_t columns = x.size(-1);
   const float* w = weight.ptr<float>();
@@ -125,14 +129,16 @@ void rms_backward_of(const Tensor& dy, const Tensor& x, const Tensor& weight, co
     const float mean = sum_lanes(hn::Add(dot.even, dot.odd)) / float(columns);
     const T* residual_row = kResidual ? Rows<T>(residual)[r] : nullptr;
     GradientRow<T, kResidual, kWeight> body{
-        dys[r], xs[r], w, residual_row, dxs[r], weight_sum, rstd[r], rstd[r] * rstd[r] * rstd[r] * mean};
+        dys[r], xs[r],      w,       residual_row,
+        dxs[r], weight_sum, rstd[r], rstd[r] * rstd[r] * rstd[r] * mean};
     for_vectors(columns, body);
   }
 }
 
 // weight_sum [H] is overwritten with the rows' part of the weight gradient; nullptr: not wanted.
 void rms_backward_rows(const Tensor& dy, const Tensor& x, const Tensor& weight, const float* rstd,
-                       const Tensor& residual, const Tensor& dx, float* weight_sum, int64_t begin, int64_t end) {
+                       const Tensor& residual, const Tensor& dx, float* weight_sum, int64_t begin,
+                       int64_t end) {
   if (weight_sum) memset(weight_sum, 0, size_t(x.size(-1)) * sizeof(float));
   dispatch_float(x.dtype, [&]<class T>() {
     if (residual.defined()) {
@@ -155,23 +161,25 @@ namespace forja::cpu {
 HWY_EXPORT(rms_forward_rows);
 HWY_EXPORT(rms_backward_rows);
 
-void rms_norm_forward(const Tensor& x, const Tensor& residual, const Tensor& weight, const Tensor& sum, const Tensor& y,
-                      const Tensor& rstd, float eps) {
+void rms_norm_forward(const Tensor& x, const Tensor& residual, const Tensor& weight,
+                      const Tensor& sum, const Tensor& y, const Tensor& rstd, float eps) {
   parallel_pieces(num_rows(x), row_grain(x.size(-1)), [&](int64_t begin, int64_t end) {
-    HWY_DYNAMIC_DISPATCH(rms_forward_rows)(x, residual, weight, sum, y, rstd.ptr<float>(), eps, begin, end);
+    HWY_DYNAMIC_DISPATCH(rms_forward_rows)
+    (x, residual, weight, sum, y, rstd.ptr<float>(), eps, begin, end);
   });
 }
 
 void rms_norm_backward(const Tensor& dy, const Tensor& x, const Tensor& weight, const Tensor& rstd,
-                       const Tensor& residual_gradient, const Tensor& dx, const Tensor& weight_gradient,
-                       const Tensor& partial) {
+                       const Tensor& residual_gradient, const Tensor& dx,
+                       const Tensor& weight_gradient, const Tensor& partial) {
   const int64_t rows = num_rows(x), block = rows_per_block(rows);
   parallel_pieces(rows, block, [&](int64_t begin, int64_t end) {
     float* sum = partial.defined() ? partial.ptr<float>() + begin / block * x.size(-1) : nullptr;
     HWY_DYNAMIC_DISPATCH(rms_backward_rows)
     (dy, x, weight, rstd.ptr<float>(), residual_gradient, dx, sum, begin, end);
   });
-  if (partial.defined()) add_partial_sums(partial.slice(0, 0, (rows + block - 1) / block), weight_gradient);
+  if (partial.defined())
+    add_partial_sums(partial.slice(0, 0, (rows + block - 1) / block), weight_gradient);
 }
 
 }  // namespace forja::cpu

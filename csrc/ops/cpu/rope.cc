@@ -7,6 +7,7 @@
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "csrc/ops/cpu/rope.cc"
 #include "csrc/ops/cpu/highway.h"
+
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
 
@@ -35,8 +36,8 @@ struct RotateBody {
   }
 };
 
-void rope_rows(const Tensor& x, const Tensor& positions, const Tensor& cos, const Tensor& sin, float sign,
-               int64_t begin, int64_t end) {
+void rope_rows(const Tensor& x, const Tensor& positions, const Tensor& cos, const Tensor& sin,
+               float sign, int64_t begin, int64_t end) {
   dispatch_float(x.dtype, [&]<class T>() {
     const int64_t half = x.size(2) / 2;
     for (int64_t n = begin; n < end; ++n) {
@@ -61,7 +62,8 @@ namespace forja::cpu {
 
 HWY_EXPORT(rope_rows);
 
-void rope(const Tensor& x, const Tensor& positions, const Tensor& cos, const Tensor& sin, RopeDirection direction) {
+void rope(const Tensor& x, const Tensor& positions, const Tensor& cos, const Tensor& sin,
+          RopeDirection direction) {
   const float sign = direction == RopeDirection::forward ? 1.0f : -1.0f;
   parallel_pieces(x.size(0), row_grain(x.size(1) * x.size(2)), [&](int64_t begin, int64_t end) {
     HWY_DYNAMIC_DISPATCH(rope_rows)(x, positions, cos, sin, sign, begin, end);

@@ -6,6 +6,7 @@
 
 namespace forja::cpu {
 
-void rope(const Tensor& x, const Tensor& positions, const Tensor& cos, const Tensor& sin, RopeDirection direction);
+void rope(const Tensor& x, const Tensor& positions, const Tensor& cos, const Tensor& sin,
+          RopeDirection direction);
 
 }  // namespace forja::cpu

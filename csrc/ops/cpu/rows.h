@@ -16,10 +16,13 @@ template <class T>
 class Rows {
  public:
   explicit Rows(const Tensor& t)
-      : data_(t.ptr<T>()), inner_(t.rank == 3 ? t.sizes[1] : 1), inner_stride_(t.rank == 3 ? t.strides[1] : 0),
+      : data_(t.ptr<T>()),
+        inner_(t.rank == 3 ? t.sizes[1] : 1),
+        inner_stride_(t.rank == 3 ? t.strides[1] : 0),
         outer_stride_(t.rank > 1 ? t.strides[0] : 0) {}
   T* operator[](int64_t r) const {
-    return inner_ == 1 ? data_ + r * outer_stride_ : data_ + r / inner_ * outer_stride_ + r % inner_ * inner_stride_;
+    return inner_ == 1 ? data_ + r * outer_stride_
+                       : data_ + r / inner_ * outer_stride_ + r % inner_ * inner_stride_;
   }
 
  private:

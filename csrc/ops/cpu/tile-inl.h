@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The register tile of matrix products: kTileRows x tile_columns() sums of an outer product, for each k a vector row of
-// b times the elements of a column of a, broadcast. Shared by gemm and attention; included per target after vec-inl.h.
+// The register tile of matrix products: kTileRows x tile_columns() sums of an outer product, for
+// each k a vector row of b times the elements of a column of a, broadcast. Shared by gemm and
+// attention; included per target after vec-inl.h.
 #if defined(FORJA_OPS_CPU_TILE_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef FORJA_OPS_CPU_TILE_INL_H_
 #undef FORJA_OPS_CPU_TILE_INL_H_
@@ -21,8 +22,9 @@ constexpr int kTileRows = 6;
 constexpr int kTileVectors = 2;
 HWY_INLINE int64_t tile_columns() { return kTileVectors * lanes(); }
 
-// Floats between the rows of a in row-major panels. Fixed, so that the rows of a tile are reached with one pointer; the
-// depth of a panel is at most 256, and the odd number of cache lines spreads the rows over the cache sets.
+// Floats between the rows of a in row-major panels. Fixed, so that the rows of a tile are reached
+// with one pointer; the depth of a panel is at most 256, and the odd number of cache lines spreads
+// the rows over the cache sets.
 constexpr int64_t kRowStride = 272;
 
 // The elements of a column of a, and the step to the next column.
@@ -39,9 +41,11 @@ struct ColumnMajor {  // a[k * kStride + i]
 };
 using TileSum = VF[kTileRows][kTileVectors];
 
-// sum = a b over `depth` values of k. b is [k][columns of the tile], b_stride floats apart, aligned.
+// sum = a b over `depth` values of k. b is [k][columns of the tile], b_stride floats apart,
+// aligned.
 template <class A>
-HWY_INLINE void multiply_tile(A a, const float* HWY_RESTRICT b, int64_t b_stride, int64_t depth, TileSum& sum) {
+HWY_INLINE void multiply_tile(A a, const float* HWY_RESTRICT b, int64_t b_stride, int64_t depth,
+                              TileSum& sum) {
   const int64_t step = lanes();
 #pragma GCC unroll 16
   for (int i = 0; i < kTileRows; ++i) {
@@ -63,10 +67,12 @@ HWY_INLINE void multiply_tile(A a, const float* HWY_RESTRICT b, int64_t b_stride
   }
 }
 
-// depth x columns of column-major b (column j at b + j * stride) into [k][column], `width` floats apart; columns beyond
-// up to `width` become 0. Four columns at a time are interleaved to [k][4], which then move to their place.
+// depth x columns of column-major b (column j at b + j * stride) into [k][column], `width` floats
+// apart; columns beyond up to `width` become 0. Four columns at a time are interleaved to [k][4],
+// which then move to their place.
 template <class T>
-void pack_transposed(const T* b, int64_t stride, int64_t columns, int64_t depth, int64_t width, float* out) {
+void pack_transposed(const T* b, int64_t stride, int64_t columns, int64_t depth, int64_t width,
+                     float* out) {
   const int64_t step = lanes();
   HWY_ALIGN float quads[4 * hn::MaxLanes(DF())];
   int64_t j = 0;
@@ -77,14 +83,16 @@ void pack_transposed(const T* b, int64_t stride, int64_t columns, int64_t depth,
     for (; k + step <= depth; k += step) {
       hn::StoreInterleaved4(load(from + k), load(from + stride + k), load(from + 2 * stride + k),
                             load(from + 3 * stride + k), DF(), quads);
-      for (int64_t i = 0; i < step; ++i) memcpy(to + (k + i) * width, quads + 4 * i, 4 * sizeof(float));
+      for (int64_t i = 0; i < step; ++i)
+        memcpy(to + (k + i) * width, quads + 4 * i, 4 * sizeof(float));
     }
     for (; k < depth; ++k) {
       for (int64_t i = 0; i < 4; ++i) to[k * width + i] = float(from[i * stride + k]);
     }
   }
   for (; j < width; ++j) {
-    for (int64_t k = 0; k < depth; ++k) out[k * width + j] = j < columns ? float(b[j * stride + k]) : 0.0f;
+    for (int64_t k = 0; k < depth; ++k)
+      out[k * width + j] = j < columns ? float(b[j * stride + k]) : 0.0f;
   }
 }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Vector code that the CPU ops share: fp32 vectors from and to fp32 or bf16 memory, tails, exp. Compiled once per
-// target: included after <hwy/highway.h> inside files that use foreach_target.h.
+// Vector code that the CPU ops share: fp32 vectors from and to fp32 or bf16 memory, tails, exp.
+// Compiled once per target: included after <hwy/highway.h> inside files that use foreach_target.h.
 #include <cstring>
 
 #include "forja/base/dtype.h"
@@ -31,8 +31,8 @@ HWY_INLINE VF float_of_bits(hn::Vec<DU16> bits) {
   return hn::BitCast(DF(), hn::ShiftLeft<16>(hn::PromoteTo(DU32(), bits)));
 }
 
-// To nearest even: adds 0x7fff plus the lowest kept bit. NaN keeps its upper half, made quiet (the addition could
-// carry its payload into infinity).
+// To nearest even: adds 0x7fff plus the lowest kept bit. NaN keeps its upper half, made quiet (the
+// addition could carry its payload into infinity).
 HWY_INLINE hn::Vec<DU16> bf16_bits(VF v) {
   const DU32 du;
   const auto u = hn::BitCast(du, v);
@@ -48,7 +48,9 @@ HWY_INLINE VF load(const BFloat16* p) {
   return float_of_bits(hn::LoadU(DU16(), reinterpret_cast<const uint16_t*>(p)));
 }
 HWY_INLINE void store(VF v, float* p) { hn::StoreU(v, DF(), p); }
-HWY_INLINE void store(VF v, BFloat16* p) { hn::StoreU(bf16_bits(v), DU16(), reinterpret_cast<uint16_t*>(p)); }
+HWY_INLINE void store(VF v, BFloat16* p) {
+  hn::StoreU(bf16_bits(v), DU16(), reinterpret_cast<uint16_t*>(p));
+}
 
 // The first n < lanes() elements; the others are 0 and are not touched in memory.
 template <class T>
@@ -71,9 +73,10 @@ HWY_INLINE float sum_lanes(VF v) { return hn::GetLane(hn::SumOfLanes(DF(), v)); 
 HWY_INLINE float max_lanes(VF v) { return hn::GetLane(hn::MaxOfLanes(DF(), v)); }
 
 // exp(x) for all x: 0 below -87.69, infinity above 88.37; NaN stays NaN.
-// x = n ln2 + r with |r| <= ln2/2 (ln2 in two parts, n ln2_high exact), exp(r) = 1 + r + r^2 q(r), q the interpolation
-// of degree 4 at the Chebyshev nodes: relative error 1.1e-8, to which the fp32 evaluation adds about 1 ulp (r is known
-// to 0.5 ulp(0.35) = 1.5e-8, the last addition rounds once). Multiplied by 2^n from its bits.
+// x = n ln2 + r with |r| <= ln2/2 (ln2 in two parts, n ln2_high exact), exp(r) = 1 + r + r^2 q(r),
+// q the interpolation of degree 4 at the Chebyshev nodes: relative error 1.1e-8, to which the fp32
+// evaluation adds about 1 ulp (r is known to 0.5 ulp(0.35) = 1.5e-8, the last addition rounds
+// once). Multiplied by 2^n from its bits.
 HWY_INLINE VF vec_exp(VF x) {
   const DF df;
   const DI32 di;
@@ -91,9 +94,9 @@ HWY_INLINE VF vec_exp(VF x) {
   return hn::Mul(p, hn::BitCast(df, power));
 }
 
-// 2^x for x <= 127.49: 0 below -126.5. With n the nearest integer and r = x - n (exact), 2^r = 1 + r q(r), q the
-// interpolation of degree 5 at the Chebyshev nodes: relative error 9.2e-9 with the coefficients rounded to fp32, to
-// which the evaluation adds about 1 ulp.
+// 2^x for x <= 127.49: 0 below -126.5. With n the nearest integer and r = x - n (exact), 2^r = 1 +
+// r q(r), q the interpolation of degree 5 at the Chebyshev nodes: relative error 9.2e-9 with the
+// coefficients rounded to fp32, to which the evaluation adds about 1 ulp.
 HWY_INLINE VF vec_exp2(VF x) {
   x = hn::Max(set(-127.0f), x);
   const auto n = hn::Round(x);
@@ -109,11 +112,14 @@ HWY_INLINE VF vec_exp2(VF x) {
   return hn::Mul(p, hn::BitCast(DF(), power));
 }
 
-HWY_INLINE VF vec_sigmoid(VF x) { return hn::Div(set(1.0f), hn::Add(set(1.0f), vec_exp(hn::Neg(x)))); }
+HWY_INLINE VF vec_sigmoid(VF x) {
+  return hn::Div(set(1.0f), hn::Add(set(1.0f), vec_exp(hn::Neg(x))));
+}
 
 // The distribution function of the standard normal, Phi(x). With a = |x| and t = 1 / (1 + 0.3 a):
-// Phi(-a) = exp(-a^2 / 2) t p(t), p the interpolation of degree 9 at the Chebyshev nodes for a in [0, 14.5] (relative
-// error 4.4e-9); in fp32 the relative error is about 2^-23 (2 + a^2 / 2), from the rounded exponent.
+// Phi(-a) = exp(-a^2 / 2) t p(t), p the interpolation of degree 9 at the Chebyshev nodes for a in
+// [0, 14.5] (relative error 4.4e-9); in fp32 the relative error is about 2^-23 (2 + a^2 / 2), from
+// the rounded exponent.
 HWY_INLINE VF vec_normal_cdf(VF x) {
   const auto a = hn::Min(set(14.5f), hn::Abs(x));
   const auto t = hn::Div(set(1.0f), hn::MulAdd(a, set(0.3f), set(1.0f)));
@@ -130,8 +136,8 @@ HWY_INLINE VF vec_normal_cdf(VF x) {
   return hn::IfThenElse(hn::Lt(x, zero()), tail, hn::Sub(set(1.0f), tail));
 }
 
-// f(i, vectors' load, store helpers) over n elements: body(load1, store1, i) is written once for whole vectors and
-// tails. Access{i, count} says which part.
+// f(i, vectors' load, store helpers) over n elements: body(load1, store1, i) is written once for
+// whole vectors and tails. Access{i, count} says which part.
 struct Whole {
   template <class T>
   static HWY_INLINE VF get(const T* p, int64_t) {
@@ -153,8 +159,8 @@ struct Part {
   }
 };
 
-// Runs body.template run<Access>(i, count) for i = 0, lanes, 2 lanes, ...: Access is Whole, or Part for the last
-// count < lanes elements.
+// Runs body.template run<Access>(i, count) for i = 0, lanes, 2 lanes, ...: Access is Whole, or Part
+// for the last count < lanes elements.
 template <class Body>
 HWY_INLINE void for_vectors(int64_t n, Body& body) {
   const int64_t step = lanes();
