@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// dump_batches CONFIG STEPS OUT: the tokens of a run's first steps as raw int32 [steps, global batch, T + 1], so that a
-// peer trains on the same batches.
+// dump_batches CONFIG STEPS OUT: the tokens of a run's first steps as raw int32 [steps, global
+// batch, T + 1], so that a peer trains on the same batches.
 #include <cstdio>
 #include <cstdlib>
 #include <exception>
@@ -16,7 +16,8 @@ int main(int argc, char** argv) {
   }
   try {
     const forja::RunConfig config = forja::read_run_config(argv[1], {});
-    const forja::SampleStream data = forja::open_training_data(config.data, uint64_t(config.train.seed));
+    const forja::SampleStream data =
+        forja::open_training_data(config.data, uint64_t(config.train.seed));
     const int64_t samples = forja::samples_before_step(config.train, std::atoll(argv[2]) + 1);
     std::vector<int32_t> tokens(size_t(config.data.sequence_length) + 1);
     forja::AtomicFile out(argv[3]);

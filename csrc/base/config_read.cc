@@ -137,7 +137,10 @@ class Reader : public ConfigVisitor {
     for (const auto& [path, text] : *origin_.overrides) {
       if (path.rfind(prefix, 0) == 0) put(child, path.substr(prefix.size()), YAML::Load(text));
     }
-    Reader reader(child, full(key), {file, origin_.overrides});
+    // What is wrong in the file is said to be there, even where the command line names the file.
+    std::map<std::string, std::string> inside = *origin_.overrides;
+    inside.erase(full(key));
+    Reader reader(child, full(key), {file, &inside});
     body(reader);
     reader.finish();
   }

@@ -31,7 +31,8 @@ uint32_t widen(const T* from, int64_t count, int32_t* to) {
 }  // namespace
 
 Dataset::Dataset(std::string directory) : directory_(std::move(directory)) {
-  if (!fs::exists(directory_)) fail_input("there is no dataset {}; make one with forja tokenize", directory_);
+  if (!fs::exists(directory_))
+    fail_input("there is no dataset {}; make one with forja tokenize", directory_);
   const std::string manifest = directory_ + "/manifest.json";
   if (!fs::exists(manifest)) {
     fail_input("{} is not a dataset: it has no manifest.json; make one with forja tokenize",

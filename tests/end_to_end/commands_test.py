@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Help, versions, and wrong command lines."""
+
 import unittest
 
 from forja_testing import ForjaTest
@@ -34,7 +35,13 @@ class CommandsTest(ForjaTest):
             ("unknown option --gredy", "--greedy"): ["generate", "x", "--gredy=1"],
             ("config is required",): ["train"],
             ("--vocab-size is required",): ["tokenizer", "train", "text.txt", "--out", "x"],
-            ("--vocab-size", "many"): ["tokenizer", "train", "text.txt", "--vocab-size=many", "--out=x"],
+            ("--vocab-size", "many"): [
+                "tokenizer",
+                "train",
+                "text.txt",
+                "--vocab-size=many",
+                "--out=x",
+            ],
             ("--ranks", "1 or greater", "0"): ["train", "run.yaml", "--dry-run", "--ranks=0"],
             ("--ranks", "--dry-run"): ["train", "run.yaml", "--ranks=2"],
         }.items():
@@ -50,7 +57,11 @@ class CommandsTest(ForjaTest):
     def test_dry_run_prints_the_plan_and_writes_nothing(self):
         before = self.files()
         alone = self.succeed("train", "run.yaml", "--dry-run", "train.seed=7").out
-        for line in ("  seed: 7\n", "parameters      34720\n", "dp 1 x micro_batch_size 2 x 4 micro-batches"):
+        for line in (
+            "  seed: 7\n",
+            "parameters      34720\n",
+            "dp 1 x micro_batch_size 2 x 4 micro-batches",
+        ):
             self.assertIn(line, alone)
         self.assertRegex(alone, r"\n  total +\S+ \S+B  \(\d+ bytes\)\n")
         planned = self.succeed("train", "run.yaml", "--dry-run", "--ranks=4").out

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """forja generate and forja chat."""
+
 import shutil
 import unittest
 
@@ -9,7 +10,7 @@ from sentencepiece import read_llama2c_tokenizer, sentencepiece_model
 PROMPTS = ["the quick fox", "el veloz", "murciélago", "noche"]
 
 
-class TrainedTest(ForjaTest):
+class GenerationTest(ForjaTest):
     """Texts of a model that has learned a little; one model for all tests."""
 
     @classmethod
@@ -23,8 +24,6 @@ class TrainedTest(ForjaTest):
     def generate(self, *arguments, model="model"):
         return self.succeed("generate", model, "--max-new-tokens", 20, *arguments).out
 
-
-class GenerationTest(TrainedTest):
     def test_greedy_is_reproducible(self):
         one = self.generate("--prompt", "the quick", "--greedy")
         self.assertTrue(one.startswith("the quick"), one)
@@ -92,7 +91,11 @@ class GenerationTest(TrainedTest):
             ("data", "neither a checkpoint"): ["data", "--prompt", "x"],
             ("no tokenizer missing",): ["model", "--prompt", "x", "--tokenizer", "missing"],
             ("text.txt is no tokenizer",): ["model", "--prompt", "x", "--tokenizer", "text.txt"],
-            ("--temperature", "0 or greater, found -1"): ["model", "--prompt=x", "--temperature=-1"],
+            ("--temperature", "0 or greater, found -1"): [
+                "model",
+                "--prompt=x",
+                "--temperature=-1",
+            ],
             ("--top-p", "between 0 and 1, found 1.5"): ["model", "--prompt=x", "--top-p=1.5"],
             ("--top-k", "0 or greater, found -2"): ["model", "--prompt=x", "--top-k=-2"],
             ("--seed", "0 or greater, found -1"): ["model", "--prompt=x", "--seed=-1"],
@@ -143,9 +146,9 @@ class PublishedModelTest(ForjaTest):
         options = ["--prompt", "Once upon a time", "--greedy", "--max-new-tokens", 100]
         # What llama2.c prints (its README of the model).
         expected = (
-            "Once upon a time, there was a little girl named Lily. She loved to play outside in the "
-            "park. One day, she saw a big, red ball. She wanted to play with it, but it was too high.\n"
-            "Lily's mom said, \"Lily, let's go to the park.\""
+            "Once upon a time, there was a little girl named Lily. She loved to play outside in"
+            " the park. One day, she saw a big, red ball. She wanted to play with it, but it was"
+            " too high.\nLily's mom said, \"Lily, let's go to the park.\""
         )
         out = self.succeed("generate", "stories", *options).out
         self.assertTrue(out.startswith(expected), out)
@@ -153,23 +156,33 @@ class PublishedModelTest(ForjaTest):
     def test_inspect(self):
         out = self.succeed("inspect", "stories").out
         self.assertIn("Hugging Face model: llama, 5 layers, hidden size 64, vocabulary 512", out)
-        self.assertIn("vocabulary        512", self.succeed("inspect", "stories/tokenizer.model").out)
+        self.assertIn(
+            "vocabulary        512", self.succeed("inspect", "stories/tokenizer.model").out
+        )
 
     def test_training_starts_from_it(self):
         self.succeed("tokenize", "text.txt", "--tokenizer", "stories", "--out", "story-data")
-        run = [f"{key}: {value}\n" for key, value in {
-            "model": "stories/config.json",
-            "init": "{from: stories}",
-            "data": "{tokenizer: stories, train: story-data, sequence_length: 32}",
-            "train": "{steps: 2, global_batch_size: 4}",
-        }.items()]
+        run = [
+            f"{key}: {value}\n"
+            for key, value in {
+                "model": "stories/config.json",
+                "init": "{from: stories}",
+                "data": "{tokenizer: stories, train: story-data, sequence_length: 32}",
+                "train": "{steps: 2, global_batch_size: 4}",
+            }.items()
+        ]
         (self.folder / "tune.yaml").write_text("".join(run))
         self.succeed("train", "tune.yaml", "output=tuned")
         self.succeed("train", "tune.yaml", "output=fresh", "init.from=")
         self.assertNotEqual(self.losses("tuned")[0], self.losses("fresh")[0])
         self.succeed("generate", "tuned", "--prompt", "Once", "--max-new-tokens", 4)
-        self.refuse(["model.safetensors", "truncated"], "train", "tune.yaml", "output=x",
-                    *self.truncated_weights())
+        self.refuse(
+            ["model.safetensors", "truncated"],
+            "train",
+            "tune.yaml",
+            "output=x",
+            *self.truncated_weights(),
+        )
         self.assertFalse((self.folder / "x").exists())
 
     def truncated_weights(self):

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The same run alone and on any number of ranks."""
+
 import unittest
 
 from forja_testing import ForjaTest

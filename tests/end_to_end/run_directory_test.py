@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a run leaves behind: config.yaml, run.json, metrics.jsonl, tensorboard/, checkpoints/,
 report.html."""
+
 import json
 import re
 import unittest
@@ -17,11 +18,20 @@ class RunDirectoryTest(ForjaTest):
     def test_files(self):
         self.train("run")
         names = self.files("run")
-        events = [n for n in names if re.fullmatch(r"tensorboard/events\.out\.tfevents\.\d+\..+", n)]
+        events = [
+            n for n in names if re.fullmatch(r"tensorboard/events\.out\.tfevents\.\d+\..+", n)
+        ]
         self.assertEqual(len(events), 1, names)
         steps = [f"checkpoints/step-{step:08}" for step in (4, 8)]
         inside = ("config.yaml", "manifest.json", "shard-00000.safetensors")
-        expected = ["checkpoints", "config.yaml", "metrics.jsonl", "run.json", "tensorboard", *events]
+        expected = [
+            "checkpoints",
+            "config.yaml",
+            "metrics.jsonl",
+            "run.json",
+            "tensorboard",
+            *events,
+        ]
         expected += steps + [f"{step}/{name}" for step in steps for name in inside]
         self.assertEqual(names, sorted(expected))
 

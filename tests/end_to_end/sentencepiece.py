@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Writes a SentencePiece model from the tokenizer of llama2.c (tok512.bin), for its weights."""
+
 import struct
 
 NORMAL, UNKNOWN, CONTROL, BYTE = 1, 2, 3, 6

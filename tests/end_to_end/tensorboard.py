@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Reads the scalars of TensorBoard event files, checking every checksum."""
+
 import struct
 from pathlib import Path
 

@@ -156,8 +156,9 @@ TEST(Elementwise, NormalNumbersOfAnyRangeAgree) {
   const int64_t n = 200003;
   const Tensor all = box.empty(DType::f32, {n});
   fill_normal(box.context(), all, 42, 0, 0.5f, 2.0f);
-  for (const auto& [begin, end] :
-       {std::pair<int64_t, int64_t>{0, 5}, {3, 4}, {1, 100002}, {77, 200003}, {199999, n}}) {
+  using Range = std::pair<int64_t, int64_t>;
+  for (const Range& range : {Range{0, 5}, {3, 4}, {1, 100002}, {77, 200003}, {199999, n}}) {
+    const int64_t begin = range.first, end = range.second;
     const Tensor part = box.empty(DType::f32, {end - begin});
     with_threads(3, [&] { fill_normal(box.context(), part, 42, begin, 0.5f, 2.0f); });
     expect_same_bits(part, all.slice(0, begin, end), "part");

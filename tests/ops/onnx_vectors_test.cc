@@ -5,9 +5,11 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <cstring>
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <vector>
 
 #include "forja/checkpoint/safetensors.h"
 #include "forja/ops/activation.h"
@@ -49,11 +51,11 @@ void expect_close(const Tensor& found, const Tensor& expected, const std::string
   }
 }
 
+// int64 in a file need not be aligned.
 Tensor to_int32(TensorBox& box, const Tensor& t) {
-  std::vector<int32_t> values;
-  for (double x : to_doubles(t)) values.push_back(int32_t(x));
-  const Tensor out = box.from(values, {int64_t(values.size())});
-  return out;
+  std::vector<int64_t> values(size_t(t.num_elements()));
+  std::memcpy(values.data(), t.data, values.size() * sizeof(int64_t));
+  return box.from(std::vector<int32_t>(values.begin(), values.end()), {int64_t(values.size())});
 }
 
 // One batch entry as [S, H, D]: of [B, H, S, D], or of [B, S, H * D].

@@ -12,7 +12,8 @@ namespace forja::testing {
 
 class LocalWorld : public World {
  public:
-  explicit LocalWorld(Communicator& communicator) : communicator_(communicator), hosts_(size_t(communicator.size()), "local") {}
+  explicit LocalWorld(Communicator& communicator)
+      : communicator_(communicator), hosts_(size_t(communicator.size()), "local") {}
   Communicator& communicator() override { return communicator_; }
   int local_rank() const override { return communicator_.rank(); }
   int local_size() const override { return communicator_.size(); }
@@ -25,7 +26,8 @@ class LocalWorld : public World {
   std::vector<std::string> hosts_;
 };
 
-// Runs `body` on every rank; rethrows the error of the lowest rank that has one. Every rank must fail together, or not.
+// Runs `body` on every rank; rethrows the error of the lowest rank that has one. Every rank must
+// fail together, or not.
 inline void run_world(int size, const std::function<void(World&)>& body) {
   auto communicators = make_local_communicators(size);
   std::vector<std::exception_ptr> errors(communicators.size());

@@ -202,9 +202,9 @@ TEST_F(TrainerTest, WhatDoesNotFitIsSaidWithEveryFactor) {
 }
 
 TEST_F(TrainerTest, UnwritableRunDirectory) {
-  EXPECT_NE(testing::error_of([&] {
-              run(1, config("x", {"output=/proc/forja-run"}));
-            }).find("/proc/forja-run"),
+  EXPECT_NE(testing::error_of([&] { run(1, config("x", {"output=/proc/forja-run"})); },
+                              ExitCode::bad_input)
+                .find("/proc/forja-run"),
             std::string::npos);
 }
 

@@ -72,6 +72,23 @@ HWY_INLINE VF set(float x) { return hn::Set(DF(), x); }
 HWY_INLINE float sum_lanes(VF v) { return hn::GetLane(hn::SumOfLanes(DF(), v)); }
 HWY_INLINE float max_lanes(VF v) { return hn::GetLane(hn::MaxOfLanes(DF(), v)); }
 
+// x, but not below (above) the limit. NaN stays NaN, which Max and Min do not promise: on x86 they
+// return the second operand when one is NaN, elsewhere the number.
+HWY_INLINE VF at_least(float limit, VF x) {
+#if HWY_ARCH_X86 && (HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_AVX3)
+  return hn::Max(set(limit), x);
+#else
+  return hn::IfThenElse(hn::Lt(x, set(limit)), set(limit), x);
+#endif
+}
+HWY_INLINE VF at_most(float limit, VF x) {
+#if HWY_ARCH_X86 && (HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_AVX3)
+  return hn::Min(set(limit), x);
+#else
+  return hn::IfThenElse(hn::Gt(x, set(limit)), set(limit), x);
+#endif
+}
+
 // exp(x) for all x: 0 below -87.69, infinity above 88.37; NaN stays NaN.
 // x = n ln2 + r with |r| <= ln2/2 (ln2 in two parts, n ln2_high exact), exp(r) = 1 + r + r^2 q(r),
 // q the interpolation of degree 4 at the Chebyshev nodes: relative error 1.1e-8, to which the fp32
@@ -80,8 +97,7 @@ HWY_INLINE float max_lanes(VF v) { return hn::GetLane(hn::MaxOfLanes(DF(), v)); 
 HWY_INLINE VF vec_exp(VF x) {
   const DF df;
   const DI32 di;
-  // The limits stand first: on x86 Min and Max return the second operand when one is NaN.
-  x = hn::Min(set(89.0f), hn::Max(set(-88.0f), x));
+  x = at_most(89.0f, at_least(-88.0f, x));
   const auto n = hn::Round(hn::Mul(x, set(1.44269504f)));
   auto r = hn::NegMulAdd(n, set(0.693359375f), x);
   r = hn::NegMulAdd(n, set(-2.12194440e-4f), r);
@@ -98,7 +114,7 @@ HWY_INLINE VF vec_exp(VF x) {
 // r q(r), q the interpolation of degree 5 at the Chebyshev nodes: relative error 9.2e-9 with the
 // coefficients rounded to fp32, to which the evaluation adds about 1 ulp.
 HWY_INLINE VF vec_exp2(VF x) {
-  x = hn::Max(set(-127.0f), x);
+  x = at_least(-127.0f, x);
   const auto n = hn::Round(x);
   const auto r = hn::Sub(x, n);
   auto q = hn::MulAdd(set(1.5453163e-4f), r, set(1.3390864e-3f));
@@ -121,7 +137,7 @@ HWY_INLINE VF vec_sigmoid(VF x) {
 // [0, 14.5] (relative error 4.4e-9); in fp32 the relative error is about 2^-23 (2 + a^2 / 2), from
 // the rounded exponent.
 HWY_INLINE VF vec_normal_cdf(VF x) {
-  const auto a = hn::Min(set(14.5f), hn::Abs(x));
+  const auto a = at_most(14.5f, hn::Abs(x));
   const auto t = hn::Div(set(1.0f), hn::MulAdd(a, set(0.3f), set(1.0f)));
   auto p = hn::MulAdd(set(-0.020956024236529876f), t, set(0.1142574529514405f));
   p = hn::MulAdd(p, t, set(-0.2325244073163213f));
@@ -136,8 +152,7 @@ HWY_INLINE VF vec_normal_cdf(VF x) {
   return hn::IfThenElse(hn::Lt(x, zero()), tail, hn::Sub(set(1.0f), tail));
 }
 
-// f(i, vectors' load, store helpers) over n elements: body(load1, store1, i) is written once for
-// whole vectors and tails. Access{i, count} says which part.
+// How for_vectors reads and writes: whole vectors, or the first n elements.
 struct Whole {
   template <class T>
   static HWY_INLINE VF get(const T* p, int64_t) {

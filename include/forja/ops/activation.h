@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Activations of the MLP: GELU (tanh form and exact) and SwiGLU. Computed in fp32; tensors fp32 or bf16; rows may be
-// strided, the last dim is contiguous.
+// Activations of the MLP: GELU (tanh form and exact) and SwiGLU. Computed in fp32; tensors fp32 or
+// bf16; rows may be strided, the last dim is contiguous.
 #pragma once
 
 #include "forja/device/context.h"
@@ -16,11 +16,13 @@ enum class GeluKind {
 // x, y [N, F]; y may be x.
 void gelu_forward(const Context& ctx, const Tensor& x, const Tensor& y, GeluKind kind);
 // dx = dy gelu'(x); dx may be dy.
-void gelu_backward(const Context& ctx, const Tensor& dy, const Tensor& x, const Tensor& dx, GeluKind kind);
+void gelu_backward(const Context& ctx, const Tensor& dy, const Tensor& x, const Tensor& dx,
+                   GeluKind kind);
 
 // y = silu(gate) * up. gate_up [N, 2F]: gate in the first F columns, up in the others. y [N, F].
 void swiglu_forward(const Context& ctx, const Tensor& gate_up, const Tensor& y);
 // dgate_up [N, 2F] from dy [N, F]; dgate_up may be gate_up.
-void swiglu_backward(const Context& ctx, const Tensor& dy, const Tensor& gate_up, const Tensor& dgate_up);
+void swiglu_backward(const Context& ctx, const Tensor& dy, const Tensor& gate_up,
+                     const Tensor& dgate_up);
 
 }  // namespace forja

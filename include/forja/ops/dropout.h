@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Dropout whose mask is a pure function of (key, global element): recomputed in the backward pass, never stored, and the
-// same in every layout.
+// Dropout whose mask is a pure function of (key, global element): recomputed in the backward pass,
+// never stored, and the same in every layout.
 #pragma once
 
 #include <cstdint>
@@ -11,8 +11,8 @@
 namespace forja {
 
 // y = x * keep / (1 - probability), keep from philox(key, element / 4) word element % 4.
-//   x, y [N, H] contiguous, fp32 or bf16; y may be x. first_element: global index of x[0, 0]. The backward pass is the
-//   same call on the gradient.
+//   x, y [N, H] contiguous, fp32 or bf16; y may be x. first_element: global index of x[0, 0]. The
+//   backward pass is the same call on the gradient.
 void dropout(const Context& ctx, const Tensor& x, const Tensor& y, float probability, uint64_t key,
              int64_t first_element);
 

@@ -20,18 +20,22 @@ void add(const Context& ctx, const Tensor& a, const Tensor& b, const Tensor& out
 // x *= factor, fp32.
 void scale(const Context& ctx, const Tensor& x, float factor);
 
-// bias_gradient[c] += sum over rows of dy[r, c]. dy [R, C] fp32 or bf16 (rows may be strided), bias_gradient [C] fp32.
+// bias_gradient[c] += sum over rows of dy[r, c]. dy [R, C] fp32 or bf16 (rows may be strided),
+// bias_gradient [C] fp32.
 void bias_gradient(const Context& ctx, const Tensor& dy, const Tensor& bias_gradient);
 
-// sum[0] += sum of squares of x, in fp64; x fp32, sum [1] f64. Deterministic for a given shape, whatever the threads.
+// sum[0] += sum of squares of x, in fp64; x fp32, sum [1] f64. Deterministic for a given shape,
+// whatever the threads.
 void add_sum_of_squares(const Context& ctx, const Tensor& x, const Tensor& sum);
 
 // The index of the first element that is not finite, or -1. fp32 or bf16.
 int64_t find_non_finite(const Context& ctx, const Tensor& x);
 
-// x[i] = mean + std * normal number of (key, index of the element in the full tensor): the same in every layout.
+// x[i] = mean + std * normal number of (key, index of the element in the full tensor): the same in
+// every layout.
 //   x contiguous fp32; its element i is element first_element + i of the full tensor.
-void fill_normal(const Context& ctx, const Tensor& x, uint64_t key, int64_t first_element, float mean, float std);
+void fill_normal(const Context& ctx, const Tensor& x, uint64_t key, int64_t first_element,
+                 float mean, float std);
 void fill_value(const Context& ctx, const Tensor& x, float value);  // fp32 or bf16
 
 }  // namespace forja

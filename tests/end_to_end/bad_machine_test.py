@@ -1,0 +1,217 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Folders that cannot be written, full disks, taken run directories, ranks that fail."""
+
+import os
+import resource
+import shutil
+import subprocess
+import time
+import unittest
+
+from forja_testing import FORJA, ForjaTest, children, is_root, kill
+
+NOBODY = 65534
+
+
+class RunDirectoryFaultsTest(ForjaTest):
+    def refuse_run(self, words, *overrides, **options):
+        with self.subTest(overrides=overrides):
+            before = self.files()
+            self.refuse(words, "train", "run.yaml", *overrides, **options)
+            self.assertEqual(self.files(), before, "nothing is written")
+
+    def test_another_run(self):
+        self.train("run")
+        words = ["run already holds another run", "differs from", "Give another name or output"]
+        for part, override in {
+            "model": "model.intermediate_size=64",
+            "data": "data.sequence_length=16",
+            "optimizer": "optimizer.lr=0.5",
+            "train.seed": "train.seed=5",
+            "train.precision": "train.precision=bf16",
+            "train.global_batch_size": "train.global_batch_size=16",
+        }.items():
+            self.refuse_run([*words, f'"{part}"'], "output=run", override)
+        self.refuse_run(
+            ["already holds a run", "train.resume is never"], "output=run", "train.resume=never"
+        )
+        self.refuse_run(words, "output=run", "train.seed=5", ranks=2)
+
+    def test_folders_that_are_no_run(self):
+        self.train("run")
+        self.refuse_run(["data holds a manifest.json", "no run directory"], "output=data")
+        checkpoint = "run/checkpoints/step-00000008"
+        self.refuse_run([checkpoint, "no run directory"], f"output={checkpoint}")
+        self.refuse_run(["text.txt is not a directory"], "output=text.txt")
+        self.refuse_run(["text.txt is not a directory"], "output=text.txt/run")
+
+    def test_unwritable(self):
+        self.refuse_run(["cannot write /proc/forja/run"], "output=/proc/forja/run")
+        self.refuse_run(["cannot write /proc/forja/run"], "output=/proc/forja/run", ranks=2)
+
+    def test_read_only(self):
+        closed = self.folder / "closed"
+        closed.mkdir()
+        words = [f"cannot write {closed}/run", f"in {closed}: "]
+        if not is_root():
+            closed.chmod(0o555)
+            self.addCleanup(closed.chmod, 0o755)
+            self.refuse_run([*words, "Permission denied"], "output=closed/run")
+        elif mount(self, closed, "ro"):
+            self.refuse_run([*words, "Read-only file system"], "output=closed/run")
+
+    def test_a_damaged_checkpoint_is_not_continued(self):
+        self.train("run")
+        shard = self.checkpoint("run", 8) / "shard-00000.safetensors"
+        shard.write_bytes(shard.read_bytes()[:-10])
+        words = ["shard-00000.safetensors is missing or truncated", f"remove {shard.parent}"]
+        self.refuse_run(words, "output=run", "train.steps=12")
+        shutil.rmtree(shard.parent)
+        self.train("run", "train.steps=12")
+
+    def test_the_config_of_a_run_is_damaged(self):
+        self.train("run")
+        (self.folder / "run/config.yaml").write_text("name: [")
+        self.refuse_run(["run/config.yaml:1:"], "output=run")
+
+
+def mount(test, folder, options):
+    """A small file system at `folder`; where that is not allowed, skips the test."""
+    command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
+    if subprocess.run(command, capture_output=True, check=False).returncode != 0:
+        test.skipTest("mounting a tmpfs is not allowed here")
+    test.addCleanup(subprocess.run, ["umount", str(folder)], check=False)
+    return True
+
+
+class FullDiskTest(ForjaTest):
+    STEPS = ["train.steps=24", "checkpoint.every=4", "eval.every=0"]
+
+    def assert_checkpoints_are_whole(self, name):
+        for path in (self.folder / name / "checkpoints").iterdir():
+            self.assertFalse(path.name.endswith(".partial"), "nothing half-written")
+            self.succeed("inspect", path, "--verify")
+
+    def test_full_disk(self):
+        if not is_root():
+            self.skipTest("mounting needs root")
+        disk = self.folder / "disk"
+        disk.mkdir()
+        mount(self, disk, "size=2m")
+        result = self.forja("train", "run.yaml", "output=disk/run", *self.STEPS)
+        self.assertEqual((result.code, len(result.errors)), (1, 1), result)
+        self.assertIn("No space left on device", result.errors[0])
+        self.assertRegex(result.err, r"warning: step \d+: no checkpoint was saved, the run goes on")
+        self.assert_checkpoints_are_whole("disk/run")
+        # With room for them, the run goes on to what it would have been.
+        subprocess.run(["mount", "-o", "remount,size=64m", str(disk)], check=True)
+        self.train("disk/run", *self.STEPS)
+        self.train("whole", *self.STEPS)
+        self.assertEqual(self.weights("whole", 24), self.weights("disk/run", 24))
+        self.assertEqual(self.lasting_metrics("whole"), self.lasting_metrics("disk/run"))
+
+    def test_no_room_at_all(self):
+        if not is_root():
+            self.skipTest("mounting needs root")
+        disk = self.folder / "disk"
+        disk.mkdir()
+        mount(self, disk, "size=64k")
+        (disk / "ballast").write_bytes(bytes(15 * 4096))
+        words = ["cannot write", "No space left on device"]
+        self.refuse(words, "train", "run.yaml", "output=disk/run", code=1)
+        self.refuse(
+            words, "tokenize", "text.txt", "--tokenizer=tokenizer.json", "--out=disk/out", code=1
+        )
+        train = ["tokenizer", "train", "text.txt", "--vocab-size=300"]
+        self.refuse(words, *train, "--out=disk/out.json", code=1)
+        self.train("run")
+        self.refuse(words, "report", "run", "--html=disk/report.html", code=1)
+        left = [name for name in self.files("disk") if not name.startswith("run")]
+        self.assertEqual(left, ["ballast"], "nothing half-written")
+
+    def test_files_of_limited_size(self):
+        limit = 200_000  # below a shard
+
+        def limited():
+            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+
+        result = self.forja("train", "run.yaml", "output=run", *self.STEPS, preexec=limited)
+        self.assertEqual((result.code, len(result.errors)), (1, 1), result)
+        self.assertIn(
+            f"shard-00000.safetensors after {limit} bytes: File too large", result.errors[0]
+        )
+        self.assertEqual(result.err.count("no checkpoint was saved, the run goes on"), 5)
+        self.assertEqual(self.files("run/checkpoints"), [])
+        self.assertEqual(len(self.losses("run")), 24)
+
+
+class FailingRankTest(ForjaTest):
+    """What one rank meets ends all of them, soon, and is told once."""
+
+    def on_rank_1(self, action):
+        """A binary that does `action` first on rank 1: shell, where "$@" are the arguments."""
+        script = self.folder / "forja.sh"
+        condition = '[ "$OMPI_COMM_WORLD_RANK" = 1 ]'
+        script.write_text(f'#!/bin/sh\nif {condition}; then {action}; fi\nexec "{FORJA}" "$@"\n')
+        script.chmod(0o755)
+        return script
+
+    def refuse_rank(self, action, words, code=2):
+        start = time.monotonic()
+        result = self.forja(
+            "train", "run.yaml", "output=run", ranks=2, binary=self.on_rank_1(action)
+        )
+        self.assertLess(time.monotonic() - start, 30)
+        self.assert_refused(result, *words, code=code)
+
+    def test_one_rank_has_no_data(self):
+        other = f'exec "{FORJA}" "$@" data.train=missing'
+        self.refuse_rank(other, ["rank 1: ", "there is no dataset", "missing"])
+        self.assertFalse((self.folder / "run").exists())
+
+    def test_one_rank_has_another_configuration(self):
+        other = f'exec "{FORJA}" "$@" optimizer.lr=0.5'
+        self.refuse_rank(other, ["the ranks do not have the same configuration"])
+        self.assertFalse((self.folder / "run").exists())
+
+    def test_one_rank_has_other_data(self):
+        if not is_root() or subprocess.run(["unshare", "-m", "true"], check=False).returncode != 0:
+            self.skipTest("another view of the files on one rank is not allowed here")
+        self.succeed("tokenize", "text.txt", "--tokenizer=tokenizer.json", "--out=other")
+        view = f'mount --bind other data && exec "{FORJA}" "$@"'
+        action = f"exec unshare -m sh -c '{view}' sh \"$@\""
+        self.refuse_rank(action, ["the ranks do not have the same data"])
+        self.assertFalse((self.folder / "run").exists())
+
+    def test_one_rank_cannot_write_its_shard(self):
+        words = ["rank 1: cannot write", "shard-00001.safetensors", "File too large"]
+        self.refuse_rank("ulimit -f 200", words, code=1)
+        self.assertEqual(self.files("run/checkpoints"), [])
+
+    def test_one_rank_ends_before_it_begins(self):
+        result = self.forja("train", "run.yaml", ranks=2, binary=self.on_rank_1("exit 3"))
+        self.assertNotEqual(result.code, 0)
+
+    def test_one_rank_is_killed(self):
+        overrides = ["output=run", "train.steps=99999", "checkpoint.every=10", "train.log_every=50"]
+        run = self.start("train", "run.yaml", *overrides, ranks=2)
+        self.wait_for("step 10", self.checkpoint("run", 10).exists, run)
+        ranks = children(run.pid)
+        self.assertEqual(len(ranks), 2)
+        kill(ranks[1])
+        self.assertNotEqual(run.wait(timeout=20), 0)
+        for pid in ranks:
+            self.wait_for(
+                "the end of every rank", lambda pid=pid: not os.path.exists(f"/proc/{pid}")
+            )
+
+    def test_a_failure_of_all_ranks_is_told_once(self):
+        wild = ["optimizer.lr=1e38", "optimizer.schedule={name: constant}"]
+        for ranks in (0, 2):
+            result = self.forja("train", "run.yaml", f"output=wild{ranks}", *wild, ranks=ranks)
+            self.assert_refused(result, "the gradient is not finite", "embedding.weight", code=1)
+            self.assertEqual(self.files(f"wild{ranks}/checkpoints"), [])
+
+
+if __name__ == "__main__":
+    unittest.main()
