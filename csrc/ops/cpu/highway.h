@@ -8,9 +8,18 @@
 // is no wider than NEON.
 #pragma once
 
-#define HWY_DISABLED_TARGETS                                                                \
-  (HWY_SSSE3 | HWY_SSE4 | HWY_AVX3_DL | HWY_AVX3_ZEN4 | HWY_AVX3_SPR | HWY_SVE | HWY_SVE2 | \
-   HWY_SVE_256 | HWY_SVE2_128)
+// Sanitizers look for faults that do not depend on the target, and multiply the time of compiling:
+// AddressSanitizer gets the widest vectors and the baseline, ThreadSanitizer the baseline alone.
+#if defined(__SANITIZE_THREAD__)
+#define FORJA_UNSANITIZED_TARGETS (HWY_AVX2 | HWY_AVX3)
+#elif defined(__SANITIZE_ADDRESS__)
+#define FORJA_UNSANITIZED_TARGETS HWY_AVX2
+#else
+#define FORJA_UNSANITIZED_TARGETS 0
+#endif
+#define HWY_DISABLED_TARGETS                                                                       \
+  (FORJA_UNSANITIZED_TARGETS | HWY_SSSE3 | HWY_SSE4 | HWY_AVX3_DL | HWY_AVX3_ZEN4 | HWY_AVX3_SPR | \
+   HWY_SVE | HWY_SVE2 | HWY_SVE_256 | HWY_SVE2_128)
 
 #include <hwy/detect_targets.h>
 
