@@ -21,7 +21,10 @@ export OMP_WAIT_POLICY=passive OMPI_MCA_rmaps_base_oversubscribe=1 OMPI_ALLOW_RU
 
 for preset in "${presets[@]}"; do
   step "$preset"
-  cmake --preset "$preset" -DFORJA_WERROR=ON >/dev/null
+  # Sanitizers bring warnings of their own; other compilers than CI's may have new ones.
+  werror=OFF
+  [[ "$preset" == release && -n "${CI:-}" ]] && werror=ON
+  cmake --preset "$preset" -DFORJA_WERROR=$werror >/dev/null
   cmake --build --preset "$preset"
   ctest --preset "$preset" -j 2
 done

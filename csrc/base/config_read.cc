@@ -14,6 +14,11 @@
 
 namespace forja {
 
+Check<int64_t> between(int64_t low, int64_t high) {
+  return {fmt::format("between {} and {}", low, high),
+          [=](const int64_t& x) { return x >= low && x <= high; }};
+}
+
 Check<double> between(double low, double high) {
   return {fmt::format("between {} and {}", low, high),
           [=](const double& x) { return x >= low && x <= high; }};

@@ -6,7 +6,11 @@
 namespace forja {
 namespace {
 constexpr int64_t kMaxHeadDim = 256;  // of the attention kernels
-}
+
+// Beyond any model there is: what is larger is a slip of the finger.
+Check<int64_t> size_from(int64_t low) { return between(low, int64_t(1) << 24); }
+Check<int64_t> layer_count() { return between(int64_t(1), int64_t(10000)); }
+}  // namespace
 
 void RopeConfig::visit(ConfigVisitor& v) {
   // "type" is the name that older files use.
@@ -127,23 +131,23 @@ void ModelConfig::visit(ConfigVisitor& v) {
       if (v.has(other)) return other;
     return ours;
   };
-  v.field("vocab_size", vocab_size, "Number of tokens.", positive<int64_t>());
+  v.field("vocab_size", vocab_size, "Number of tokens.", size_from(1));
   v.field(name("hidden_size", {"n_embd"}), hidden_size, "Width of the residual stream.",
-          positive<int64_t>());
+          size_from(1));
   v.field(name("num_hidden_layers", {"n_layer"}), num_hidden_layers, "Number of decoder layers.",
-          positive<int64_t>());
+          layer_count());
   v.field(name("num_attention_heads", {"n_head"}), num_attention_heads, "Query heads.",
-          positive<int64_t>());
+          size_from(1));
   v.field("num_key_value_heads", num_key_value_heads,
-          "Key-value heads; 0 means as many as query heads.", not_negative<int64_t>());
+          "Key-value heads; 0 means as many as query heads.", size_from(0));
   v.field("head_dim", head_dim, "Size of a head; 0 means hidden_size / num_attention_heads.",
-          not_negative<int64_t>());
+          size_from(0));
   v.field(name("intermediate_size", {"n_inner"}), intermediate_size,
           "Width of the MLP; 0 means 4 hidden_size (gelu) or 8/3 hidden_size rounded up to 64 "
           "(swiglu).",
-          not_negative<int64_t>());
+          size_from(0));
   v.field(name("max_position_embeddings", {"n_positions"}), max_position_embeddings,
-          "Longest sequence.", positive<int64_t>());
+          "Longest sequence.", size_from(1));
   v.field("norm", norm, "Normalisation.", one_of({"rms_norm", "layer_norm"}));
   v.field(name("norm_eps", {"rms_norm_eps", "layer_norm_epsilon"}), norm_eps,
           "Epsilon of the norms.", positive<double>());
@@ -161,7 +165,7 @@ void ModelConfig::visit(ConfigVisitor& v) {
   v.field("mlp_bias", mlp_bias, "Biases of the MLP.");
   v.field("qk_norm", qk_norm, "RMS norm of each query and key head.");
   v.field("sliding_window", sliding_window, "Keys that a query sees, itself included; 0 means all.",
-          not_negative<int64_t>());
+          size_from(0));
   v.field("layer_types", layer_types,
           "full_attention or sliding_attention for each layer; empty: all as sliding_window says.");
   if (published && v.has("use_sliding_window")) {

@@ -25,7 +25,7 @@ void TrainConfig::visit(ConfigVisitor& v) {
   v.field("tokens", tokens, "Length of the run in tokens (or give steps).",
           not_negative<int64_t>());
   v.field("global_batch_size", global_batch_size, "Sequences a step, over all ranks.",
-          positive<int64_t>());
+          between(int64_t(1), int64_t(1) << 24));
   v.field("micro_batch_size", micro_batch_size,
           "Sequences that a rank computes at a time; 0 means all of its own.",
           not_negative<int64_t>());

@@ -11,6 +11,7 @@
 
 #include "forja/base/hash.h"
 #include "forja/base/log.h"
+#include "forja/base/philox.h"
 #include "forja/base/text.h"
 #include "forja/base/version.h"
 #include "forja/checkpoint/checkpoint.h"
@@ -67,6 +68,17 @@ void agree_on(Communicator& world, const std::string& what, uint64_t hash) {
   if (values[0] != -values[1]) fail_input("the ranks do not have the same {}", what);
 }
 
+// Of every token of the stream's datasets, as their manifests say.
+uint64_t content_hash(const SampleStream& stream) {
+  uint64_t hash = stream.tokenizer_hash();
+  for (int64_t i = 0; i < stream.num_sources(); ++i) {
+    for (const ShardInfo& shard : stream.dataset(i).info().shards) {
+      hash = mix_key(hash, shard.tokens_hash);
+    }
+  }
+  return hash;
+}
+
 class Trainer {
  public:
   Trainer(const RunConfig& config, World& world)
@@ -89,8 +101,7 @@ class Trainer {
     check_initial_weights();
     check_memory();
     agree_on(world.communicator(), "configuration", hash_text(config.to_yaml()));
-    agree_on(world.communicator(), "data",
-             train_data_.tokenizer_hash() ^ uint64_t(train_data_.samples_per_epoch()));
+    agree_on(world.communicator(), "data", content_hash(train_data_));
   }
 
   void run() {

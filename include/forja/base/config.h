@@ -44,6 +44,7 @@ template <class T>
 Check<T> not_negative() {
   return {"0 or greater", [](const T& x) { return x >= T(0); }};
 }
+Check<int64_t> between(int64_t low, int64_t high);
 Check<double> between(double low, double high);
 Check<double> fraction();  // 0 <= x < 1
 Check<std::string> one_of(std::vector<std::string> names);
