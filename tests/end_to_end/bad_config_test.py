@@ -91,9 +91,9 @@ class BadConfigTest(ForjaTest):
     def test_models(self):
         self.refuse_overrides(
             {
-                "model.hidden_size=-32": ["expected greater than 0, found -32"],
-                "model.vocab_size=-1": ["model.vocab_size", "greater than 0, found -1"],
-                "model.num_hidden_layers=0": ["greater than 0, found 0"],
+                "model.hidden_size=-32": ["expected between 1 and 16777216, found -32"],
+                "model.vocab_size=-1": ["model.vocab_size", "between 1 and 16777216, found -1"],
+                "model.num_hidden_layers=0": ["between 1 and 10000, found 0"],
                 "model.num_attention_heads=5": ["hidden_size 32 is not divisible by 5 heads"],
                 "model.num_key_value_heads=3": ["4 heads are not divisible by 3 key-value heads"],
                 "model.hidden_size=4096": ["model.head_dim", "256 at most, found 1024"],

@@ -86,8 +86,9 @@ TEST(ModelConfig, FaultsNameKeyAndPlace) {
   EXPECT_NE(message("{num_attention_heads: 4, num_key_value_heads: 3}")
                 .find("4 heads are not divisible by 3"),
             std::string::npos);
-  EXPECT_NE(message("{vocab_size: -5}").find("vocab_size: expected greater than 0, found -5"),
-            std::string::npos);
+  EXPECT_NE(
+      message("{vocab_size: -5}").find("vocab_size: expected between 1 and 16777216, found -5"),
+      std::string::npos);
   EXPECT_NE(message("{model_type: t5}").find("found \"t5\""), std::string::npos);
   EXPECT_NE(
       message("{hiden_size: 5}").find("unknown key \"hiden_size\"; did you mean \"hidden_size\"?"),
