@@ -128,7 +128,7 @@ class BadConfigTest(ForjaTest):
                     "set vocab_size to 300",
                 ],
                 "optimizer.schedule.min_lr=1": ["min_lr 1", "above lr 0.01"],
-                "model.vocab_size=200000000; model.hidden_size=512": [
+                "model.vocab_size=16000000; model.hidden_size=512": [
                     "not enough memory",
                     "TiB a rank",
                 ],
