@@ -130,7 +130,7 @@ class BadConfigTest(ForjaTest):
                 "optimizer.schedule.min_lr=1": ["min_lr 1", "above lr 0.01"],
                 "model.vocab_size=16000000; model.hidden_size=512": [
                     "not enough memory",
-                    "TiB a rank",
+                    "GiB a rank",
                 ],
             }
         )
