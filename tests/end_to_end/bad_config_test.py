@@ -128,9 +128,9 @@ class BadConfigTest(ForjaTest):
                     "set vocab_size to 300",
                 ],
                 "optimizer.schedule.min_lr=1": ["min_lr 1", "above lr 0.01"],
-                "model.vocab_size=16000000; model.hidden_size=512": [
+                "model.vocab_size=16000000; model.hidden_size=8192; model.num_attention_heads=64": [
                     "not enough memory",
-                    "GiB a rank",
+                    "TiB a rank",
                 ],
             }
         )
