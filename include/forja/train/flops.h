@@ -27,7 +27,7 @@ FlopsCount training_flops(const ModelConfig& model, int64_t tokens, const Tensor
 int64_t matmul_parameters(const ModelConfig& model);
 
 // What the matmul of this rank reaches on a large square problem, in FLOP/s: the peak against which
-// MFU is given where no partition file states one. Takes about 0.1 s.
+// MFU is given where no partition file states one. Takes about 0.2 s.
 double measure_matmul_flops(const Context& ctx, DType dtype);
 
 }  // namespace forja
