@@ -38,7 +38,9 @@ void run_train(const TrainArguments& arguments, World& world) {
 // A failure of one rank ends all of them. Most failures happen on every rank at once: the lowest
 // one tells, and the others give it time to.
 void end_all_ranks(World& world, ExitCode code, const char* message) {
-  std::this_thread::sleep_for(std::chrono::milliseconds(300) * std::min(world.rank(), 20));
+  if (world.rank() > 0) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(2000 + 100 * std::min(world.rank(), 20)));
+  }
   log_live("");
   log_error("{}", message);
   world.abort(code);
