@@ -159,14 +159,26 @@ TEST(Matmul, EmptyDims) {
   matmul(box.context(), box.empty(DType::f32, {0, 3}), c, box.empty(DType::f32, {0, 4}));
 }
 
-TEST(Matmul, BFloat16RouteFollowsTheMachine) {
+TEST(Matmul, RouteFollowsMachineAndStrides) {
   using cpu::MatmulRoute;
-  EXPECT_EQ(cpu::matmul_route({.x86 = true, .fast_bf16 = true}, DType::bf16, 512),
+  const auto route = [](bool x86, bool fast_bf16, const Tensor& a, const Tensor& b) {
+    return cpu::matmul_route({.x86 = x86, .fast_bf16 = fast_bf16}, a, b);
+  };
+  const auto matrix = [](DType dtype, int64_t rows, int64_t columns) {
+    return make_tensor(nullptr, dtype, {rows, columns});
+  };
+  const Tensor a16 = matrix(DType::bf16, 512, 768), a32 = matrix(DType::f32, 512, 768);
+  const Tensor b16 = matrix(DType::bf16, 768, 3072), b32 = matrix(DType::f32, 768, 3072);
+  EXPECT_EQ(route(true, true, a16, b16), MatmulRoute::onednn);
+  EXPECT_EQ(route(true, false, a16, b16), MatmulRoute::own);
+  EXPECT_EQ(route(true, false, a16.slice(0, 0, 32), b16), MatmulRoute::onednn);
+  EXPECT_EQ(route(false, false, a16, b16), MatmulRoute::own);
+  // Rows of b 12 KiB apart; the same transposed; 8 KiB.
+  EXPECT_EQ(route(true, false, a32, b32), MatmulRoute::own);
+  EXPECT_EQ(route(true, false, a32, matrix(DType::f32, 3072, 768).transposed()),
             MatmulRoute::onednn);
-  EXPECT_EQ(cpu::matmul_route({.x86 = true, .fast_bf16 = false}, DType::bf16, 512),
-            MatmulRoute::own);
-  EXPECT_EQ(cpu::matmul_route({.x86 = false, .fast_bf16 = false}, DType::bf16, 1),
-            MatmulRoute::own);
+  EXPECT_EQ(route(true, false, a32, matrix(DType::f32, 768, 2048)), MatmulRoute::onednn);
+  EXPECT_EQ(route(false, false, a32, b32.slice(1, 0, 768)), MatmulRoute::own);
 }
 
 TEST(Matmul, RefusesWhatDoesNotFit) {

@@ -30,7 +30,7 @@ void matmul(const Context& ctx, const Tensor& a, const Tensor& b, const Tensor& 
             MatmulOutput output, const Tensor& bias) {
   if (a.size(1) == 0) return empty_product(ctx, c, output, bias);
   static const MatmulMachine machine = this_machine();
-  if (matmul_route(machine, a.dtype, a.size(0)) == MatmulRoute::onednn) {
+  if (matmul_route(machine, a, b) == MatmulRoute::onednn) {
     onednn_matmul(ctx, a, b, c, output, bias);
   } else {
     gemm(ctx, a, b, c, output, bias);

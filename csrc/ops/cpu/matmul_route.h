@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// Which implementation of a matrix multiplication is used; a pure function of machine, dtype and
-// shape, so that a run repeats bit by bit.
+// Which implementation of a matrix multiplication is used; a pure function of machine, dtypes,
+// shapes and strides, so that a run repeats bit by bit (with as many threads: oneDNN may cut the
+// sums of a product by threads).
 #pragma once
 
 #include <cstdint>
 
-#include "forja/base/dtype.h"
+#include "forja/tensor/tensor.h"
 
 namespace forja::cpu {
 
@@ -21,6 +22,7 @@ struct MatmulMachine {
 };
 
 MatmulMachine this_machine();
-MatmulRoute matmul_route(const MatmulMachine& machine, DType dtype, int64_t m);
+// For a [M, K] times b [K, N].
+MatmulRoute matmul_route(const MatmulMachine& machine, const Tensor& a, const Tensor& b);
 
 }  // namespace forja::cpu
