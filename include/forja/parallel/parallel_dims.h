@@ -7,21 +7,9 @@
 #include <memory>
 #include <string>
 
-#include "forja/base/config.h"
 #include "forja/comm/communicator.h"
 
 namespace forja {
-
-// The `parallel` section of a run. dp follows from the number of ranks.
-struct ParallelConfig {
-  int64_t bucket_mb = 25;
-
-  void visit(ConfigVisitor& v) {
-    v.field("bucket_mb", bucket_mb,
-            "Size in MiB of the gradient buckets that are reduced while backward runs.",
-            positive<int64_t>());
-  }
-};
 
 struct ParallelDims {
   int pp = 1, dp = 1, cp = 1, tp = 1;

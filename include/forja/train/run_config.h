@@ -9,7 +9,7 @@
 #include "forja/base/config.h"
 #include "forja/data/loader.h"
 #include "forja/nn/model_config.h"
-#include "forja/parallel/parallel_dims.h"
+#include "forja/parallel/parallel_config.h"
 #include "forja/train/lr_schedule.h"
 
 namespace forja {
