@@ -11,7 +11,7 @@ const std::vector<std::string> kRecompute = {"none", "selective", "full"};
 }  // namespace
 
 void ParallelConfig::visit(ConfigVisitor& v) {
-  const Check<int64_t> only_one = between(1, 1);
+  const Check<int64_t> only_one = between(int64_t(1), int64_t(1));
   v.field("tp", tp,
           "Tensor-parallel ranks: each layer is split over them, and the sequence between layers.",
           positive<int64_t>());
