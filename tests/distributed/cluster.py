@@ -3,7 +3,7 @@
 
 Needs root and the packages that PACKAGES names. A host is a shell in new namespaces, waiting for the
 end of its standard input. When the test ends, however it ends, so does the shell, and with it every
-process, mount and network device of the host: nothing is left behind, nothing outside is touched.
+process, mount and network device of the host: no daemon is left behind, nothing outside is touched.
 """
 
 import os
@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 import unittest
 from pathlib import Path
 
@@ -27,6 +28,8 @@ PACKAGES = {
 }
 NAMES = ("node1", "node2")
 ADDRESSES = ("10.99.0.1", "10.99.0.2")
+# Open MPI's files of a run go where they end with the host.
+HOST_ENVIRONMENT = {**ENVIRONMENT, "OMPI_MCA_orte_tmpdir_base": "/run"}
 
 # /run is where daemons keep sockets and process ids, and here also their state and logs.
 HOST = """set -e
@@ -47,7 +50,7 @@ class Host:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env=ENVIRONMENT,
+            env=HOST_ENVIRONMENT,
         )
         if self.shell.stdout.readline() != b"ready\n":
             why = self.shell.stderr.read().decode().strip()
@@ -66,7 +69,7 @@ class Host:
             self.command(arguments, cwd),
             stdin=subprocess.DEVNULL,
             capture_output=True,
-            env={**ENVIRONMENT, **dict(environment)},
+            env={**HOST_ENVIRONMENT, **dict(environment)},
             timeout=timeout,
             check=False,
         )
@@ -118,17 +121,28 @@ class ClusterTest(ForjaTest):
         """A cable, each end made inside its host."""
         ends = [["eth0", "netns", str(host.pid)] for host in cls.hosts]
         made = ["ip", "link", "add", *ends[0], "type", "veth", "peer", *ends[1]]
-        subprocess.run(made, check=True)
+        made = subprocess.run(made, capture_output=True, check=False)
+        if made.returncode != 0:
+            raise unittest.SkipTest(f"no cable can be made here: {made.stderr.decode().strip()}")
         for host, address in zip(cls.hosts, ADDRESSES):
             host.succeed("ip", "address", "add", f"{address}/24", "dev", "eth0")
             host.succeed("ip", "link", "set", "eth0", "up")
+        for host in cls.hosts:  # the kernel takes a moment
+            cls.wait_until("the cable is connected", lambda h=host: cls.is_connected(h))
 
-    def start_on(self, host, *arguments, log):
-        """A daemon that stays in the foreground; it ends with its host."""
-        with open(log, "ab") as file:
-            return subprocess.Popen(
-                host.command(arguments, "/"), stdin=subprocess.DEVNULL, stdout=file, stderr=file
-            )
+    @staticmethod
+    def is_connected(host):
+        return "state UP" in host.succeed("ip", "-oneline", "link", "show", "eth0").out
+
+    @classmethod
+    def wait_until(cls, what, condition, limit_s=30):
+        """Fails with the logs of the cluster."""
+        end = time.monotonic() + limit_s
+        while not condition():
+            if time.monotonic() > end:
+                logs = [f"{f}:\n{f.read_text()}" for f in sorted(cls.cluster.glob("*.log"))]
+                raise RuntimeError(f"waited too long until {what}\n" + "\n".join(logs))
+            time.sleep(0.05)
 
     def assert_same_losses(self, expected, found):
         self.assertEqual(len(expected), len(found))

@@ -2,7 +2,6 @@
 """examples/slurm/train.sbatch on a Slurm of two nodes: by srun, by mpirun, and put back into the queue."""
 
 import json
-import time
 import unittest
 
 from cluster import ADDRESSES, NAMES, ClusterTest
@@ -67,15 +66,6 @@ class SlurmTest(ClusterTest):
         options = {"environment": cls.environment, **options}
         return cls.hosts[0].succeed(*arguments, **options).out.strip()
 
-    @classmethod
-    def wait_until(cls, what, condition, limit_s=30):
-        end = time.monotonic() + limit_s
-        while not condition():
-            if time.monotonic() > end:
-                logs = [f"{f}:\n{f.read_text()}" for f in sorted(cls.cluster.glob("*.log"))]
-                raise RuntimeError(f"waited too long until {what}\n" + "\n".join(logs))
-            time.sleep(0.1)
-
     def submit(self, *arguments, options=(), environment=()):
         """The number of the job; its nodes have a rank each."""
         size = ["--nodes=2", "--ntasks-per-node=1", "--cpus-per-task=2", "--time=5", *options]
@@ -95,14 +85,21 @@ class SlurmTest(ClusterTest):
 
     def test_back_into_the_queue(self):
         """What the template does when the time limit is near: the run ends as if never stopped."""
-        steps = ["train.steps=300", "checkpoint.every=4", "train.log_every=50"]
+        steps = ["train.steps=400", "checkpoint.every=4", "train.log_every=50"]
         job = self.submit("run.yaml", "output=nodes", *steps)
         self.wait_until("step 8", self.checkpoint("nodes", 8).exists)
         self.slurm("scancel", "--batch", "--signal=USR1", job)
         self.wait_until("it starts again", lambda: self.state(job)["Restarts"] == "1")
         self.finish(job)
         self.assertRegex(self.output(), r"restart 1: (.*\n)*.*continuing from")
-        self.assertEqual(len(self.losses("nodes")), 300)
+        self.assertEqual(len(self.losses("nodes")), 400)
+
+    def test_srun_without_pmix_is_refused(self):
+        """Its tasks would be runs of their own, all in one run directory."""
+        command = ["srun", "--nodes=2", "--mpi=none", FORJA, "train", "run.yaml", "output=nodes"]
+        result = self.hosts[0].run(command, self.folder, self.environment)
+        self.assert_refused(result, "2 processes that do not find each other", "srun --mpi=pmix")
+        self.assertFalse((self.folder / "nodes").exists())
 
     def finish(self, job):
         """Waits; the job has to end well."""
