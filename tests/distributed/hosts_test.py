@@ -2,6 +2,7 @@
 """mpirun over two hosts, as on a cluster without a scheduler: SSH starts the ranks, TCP connects them."""
 
 import json
+import shutil
 import unittest
 
 from cluster import ADDRESSES, NAMES, ClusterTest
@@ -74,6 +75,16 @@ class HostsTest(ClusterTest):
         result = self.mpirun("output=run")
         self.assert_refused(result, "the ranks do not have the same configuration")
         self.assertFalse((self.folder / "run").exists(), "ends before the first step")
+
+    def test_the_hosts_see_another_checkpoint(self):
+        self.train("run", ranks=2)
+        shutil.copytree(self.folder / "run", self.folder / "older")
+        shutil.rmtree(self.checkpoint("older", 8))
+        self.mount_on_node2("older", "run")
+        before = self.files()
+        result = self.mpirun("output=run", "train.steps=12")
+        self.assert_refused(result, "the ranks do not have the same newest checkpoint in", "run")
+        self.assertEqual(self.files(), before, "nothing is written")
 
 
 if __name__ == "__main__":
