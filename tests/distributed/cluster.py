@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Two hosts in one: each has its own network, host name, processes, /run and mounts.
 
-Needs root and the packages that PACKAGES names. A host is a shell in new namespaces, waiting for the
-end of its standard input. When the test ends, however it ends, so does the shell, and with it every
-process, mount and network device of the host: no daemon is left behind, nothing outside is touched.
+Needs root and the packages that PACKAGES names. A host is a shell in new namespaces, waiting for
+the end of its standard input. When the test ends, however it ends, so does the shell, and with it
+every process, mount and network device of the host: no daemon is left behind.
 """
 
 import os

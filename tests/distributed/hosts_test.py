@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""mpirun over two hosts, as on a cluster without a scheduler: SSH starts the ranks, TCP connects them."""
+"""mpirun over two hosts, as on a cluster without a scheduler: SSH starts the ranks."""
 
 import json
 import shutil
@@ -19,8 +19,8 @@ UsePAM no
 PidFile none
 """
 SSH = """#!/bin/sh
-exec ssh -F none -i {folder}/user_key -o BatchMode=yes -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null \\
-  -o LogLevel=ERROR "$@"
+exec ssh -F none -i {folder}/user_key -o BatchMode=yes -o LogLevel=ERROR \\
+  -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null "$@"
 """
 
 

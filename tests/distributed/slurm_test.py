@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""examples/slurm/train.sbatch on a Slurm of two nodes: by srun, by mpirun, and put back into the queue."""
+"""examples/slurm/train.sbatch on a Slurm of two nodes: by srun, by mpirun, requeued."""
 
 import json
 import unittest
@@ -8,8 +8,8 @@ from cluster import ADDRESSES, NAMES, ClusterTest
 
 from forja_testing import FORJA, ROOT
 
-# proctrack/linuxproc and task/none do without cgroups, which a container may not have. A job that is
-# requeued waits as long as credentials live (cred_expire). config_overrides: as many cores as said.
+# proctrack/linuxproc and task/none do without cgroups, which a container may not have. A job that
+# is requeued waits as long as credentials live (cred_expire). config_overrides: cores as said here.
 SLURM_CONF = """ClusterName=forja
 SlurmctldHost={names[0]}({addresses[0]})
 SlurmUser=root
@@ -55,7 +55,8 @@ class SlurmTest(ClusterTest):
         cls.daemon(cls.hosts[0], "slurmctld")
         for host in cls.hosts:
             cls.daemon(host, "slurmd")
-        cls.wait_until("both nodes are idle", lambda: cls.slurm("sinfo", "-ho", "%D %t") == "2 idle")
+        nodes = ("sinfo", "--noheader", "--format=%D %t")
+        cls.wait_until("both nodes are idle", lambda: cls.slurm(*nodes) == "2 idle")
 
     @classmethod
     def daemon(cls, host, program, *options):
@@ -78,6 +79,29 @@ class SlurmTest(ClusterTest):
         fields = self.slurm("scontrol", "--oneliner", "show", "job", job).split()
         return dict(field.split("=", 1) for field in fields if "=" in field)
 
+    def finish(self, job, end="COMPLETED", code="0:0"):
+        """Waits until the job has ended in this way."""
+        ends = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL")
+        self.wait_until(f"job {job} ends", lambda: self.state(job)["JobState"] in ends, 90)
+        state = self.state(job)
+        self.assertEqual((state["JobState"], state["ExitCode"]), (end, code), self.output())
+
+    def output(self):
+        return (self.folder / "job.out").read_text()
+
+    def assert_on_both_nodes(self, name, launcher):
+        run = json.loads((self.folder / name / "run.json").read_text())
+        self.assertEqual((run["hosts"], run["launcher"]), (list(NAMES), launcher), self.output())
+
+    def test_by_srun(self):
+        known = self.hosts[0].run(["srun", "--mpi=list"], environment=self.environment)
+        if "pmix" not in (known.out + known.err).split():
+            self.skipTest("this Slurm has no PMIx")
+        self.finish(self.submit("run.yaml", "output=nodes"))
+        self.assert_on_both_nodes("nodes", "srun")
+        self.train("one_host", ranks=2)
+        self.assert_same_losses(self.losses("one_host"), self.losses("nodes"))
+
     def test_by_mpirun(self):
         launch = {"LAUNCH": "mpirun"}
         self.finish(self.submit("run.yaml", "output=nodes", environment=launch))
@@ -91,7 +115,7 @@ class SlurmTest(ClusterTest):
         self.slurm("scancel", "--batch", "--signal=USR1", job)
         self.wait_until("it starts again", lambda: self.state(job)["Restarts"] == "1")
         self.finish(job)
-        self.assertRegex(self.output(), r"restart 1: (.*\n)*.*continuing from")
+        self.assertRegex(self.output(), r"restart 1: (.*\n)*continuing from")
         self.assertEqual(len(self.losses("nodes")), 400)
 
     def test_srun_without_pmix_is_refused(self):
@@ -101,27 +125,11 @@ class SlurmTest(ClusterTest):
         self.assert_refused(result, "2 processes that do not find each other", "srun --mpi=pmix")
         self.assertFalse((self.folder / "nodes").exists())
 
-    def finish(self, job):
-        """Waits; the job has to end well."""
-        ends = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL")
-        self.wait_until(f"job {job} ends", lambda: self.state(job)["JobState"] in ends)
-        state = self.state(job)
-        self.assertEqual((state["JobState"], state["ExitCode"]), ("COMPLETED", "0:0"), self.output())
-
-    def output(self):
-        return (self.folder / "job.out").read_text()
-
-    def assert_on_both_nodes(self, name, launcher):
-        run = json.loads((self.folder / name / "run.json").read_text())
-        self.assertEqual((run["hosts"], run["launcher"]), (list(NAMES), launcher), self.output())
-
-    def test_by_srun(self):
-        if "pmix" not in self.slurm("srun", "--mpi=list").split():
-            self.skipTest("this Slurm has no PMIx")
-        self.finish(self.submit("run.yaml", "output=nodes"))
-        self.assert_on_both_nodes("nodes", "srun")
-        self.train("one_host", ranks=2)
-        self.assert_same_losses(self.losses("one_host"), self.losses("nodes"))
+    def test_a_bad_configuration_fails_the_job(self):
+        self.finish(self.submit("run.yaml", "nonsense=1"), "FAILED", "2:0")
+        told = [line for line in self.output().splitlines() if line.startswith("error:")]
+        self.assertEqual(len(told), 1, self.output())
+        self.assertIn('unknown key "nonsense"', told[0])
 
 
 if __name__ == "__main__":
