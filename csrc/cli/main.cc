@@ -96,7 +96,7 @@ int main(int argc, char** argv) {
     }
     return int(forja::ExitCode::bad_input);
   } catch (const forja::Error& e) {
-    forja::log_error("{}", e.what());
+    if (*e.what()) forja::log_error("{}", e.what());  // else another rank tells
     return int(e.code());
   } catch (const std::bad_alloc&) {
     forja::log_error("out of memory");

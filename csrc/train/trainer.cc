@@ -108,6 +108,9 @@ class Trainer {
 
   void run() {
     const std::optional<std::string> resume = directory_.find_resume(config_);
+    // Hosts that do not share the run directory would continue from different steps.
+    agree_on(world_.communicator(), fmt::format("newest checkpoint in {}", directory_.path()),
+             hash_text(resume.value_or("")));
     if (leader()) check_writable(directory_.path());
     // Nobody writes before everybody has looked.
     world_.communicator().barrier({"run directory"}).wait();
