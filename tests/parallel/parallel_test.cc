@@ -4,7 +4,6 @@
 
 #include "forja/parallel/gradient_reducer.h"
 #include "forja/parallel/parallel_dims.h"
-#include "forja/parallel/schedule.h"
 #include "tests/testing/local_world.h"
 #include "tests/testing/testing.h"
 
@@ -85,14 +84,6 @@ TEST(GradientReducer, SumsEveryUnitInBuckets) {
       testing::error_of([&] { reducer.unit_ready(0, 3); });
     });
   }
-}
-
-TEST(Schedule, SingleStageAlternates) {
-  const auto actions = single_stage_schedule(2);
-  ASSERT_EQ(actions.size(), 5u);
-  EXPECT_EQ(actions[1].kind, ActionKind::backward);
-  EXPECT_EQ(actions[2].microbatch, 1);
-  EXPECT_EQ(actions.back().kind, ActionKind::reduce_gradients);
 }
 
 }  // namespace
