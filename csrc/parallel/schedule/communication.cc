@@ -13,13 +13,10 @@ struct Transfer {
 };
 
 // Every transfer, in the one order that all ranks follow: by the time at which its data are made
-// when transfers take none. Whatever a rank computes ahead of a send has had its own data earlier,
-// so the first transfer of the order that has not happened yet can always happen, and blocking
-// queues cannot deadlock; and with these times nobody waits longer than for its data.
-std::vector<Transfer> order_transfers(const Schedule& schedule) {
-  const ActionTimes times;
-  Execution execution(schedule, times, Delivery::instant);
-  execution.run();
+// when transfers take none. Whatever a rank computes ahead of a transfer has had its own data
+// earlier, so the first transfer of the order that has not happened yet can always happen, and
+// blocking queues cannot deadlock; and with these times nobody waits longer than for its data.
+std::vector<Transfer> order_transfers(const Schedule& schedule, const Execution& execution) {
   std::vector<Transfer> transfers;
   for (int s = 0; s + 1 < schedule.num_stages(); ++s) {
     if (schedule.rank_of_stage[size_t(s)] == schedule.rank_of_stage[size_t(s) + 1]) continue;
@@ -40,37 +37,28 @@ std::vector<Transfer> order_transfers(const Schedule& schedule) {
 // The lists of computing actions with transfers put between them.
 class Inserter {
  public:
-  explicit Inserter(const Schedule& schedule)
+  Inserter(const Schedule& schedule, const Execution& execution)
       : schedule_(schedule),
-        place_(schedule.num_stages(), schedule.num_microbatches, 0),
+        steps_(schedule.actions.size()),
         after_(schedule.actions.size()),
         latest_(schedule.actions.size(), 0) {
     for (size_t rank = 0; rank < schedule.actions.size(); ++rank) {
       const std::vector<Action>& list = schedule.actions[rank];
       after_[rank].resize(list.size() + 1);
       for (size_t i = 0; i < list.size(); ++i) {
-        const Action& action = list[i];
-        if (!is_computing(action.kind)) continue;
-        // Nothing comes between the two of an overlapped pair.
-        const size_t place = i + (action.overlaps_next ? 2 : 1);
-        place_(action.kind, action.stage, action.microbatch) = place;
-        if (action.kind == ActionKind::backward)
-          place_(ActionKind::backward_input, action.stage, action.microbatch) = place;
+        if (!is_computing(list[i].kind)) continue;
+        const double end = execution.end_of(list[i]);
+        if (list[i].overlaps_next) ++i;  // nothing comes between the two of a pair
+        steps_[rank].push_back({end, i + 1});
       }
     }
   }
 
   // In the global order.
-  void insert(const Action& send) {
-    const bool activation = is_of_activation(send.kind);
-    const size_t made = place_(activation ? ActionKind::forward : ActionKind::backward_input,
-                               send.stage, send.microbatch);
-    const size_t rank = rank_of(send.stage);
-    latest_[rank] = std::max(latest_[rank], made);
-    after_[rank][latest_[rank]].push_back(send);
-    const Action receive = other_side(send);
-    const size_t peer = rank_of(receive.stage);
-    after_[peer][latest_[peer]].push_back(receive);
+  void insert(const Transfer& transfer) {
+    const Action receive = other_side(transfer.send);
+    put(transfer.send, transfer.made_at, 0);
+    put(receive, transfer.made_at, kAhead);
   }
 
   std::vector<std::vector<Action>> lists() const {
@@ -86,10 +74,29 @@ class Inserter {
   }
 
  private:
-  size_t rank_of(int stage) const { return size_t(schedule_.rank_of_stage[size_t(stage)]); }
+  // A receive stands this many steps ahead of where its data can come first: a sender that is early
+  // need not wait. More would cost memory for data that cannot be there yet.
+  static constexpr size_t kAhead = 1;
+
+  struct Step {  // an action, or an overlapped pair
+    double end;
+    size_t place;  // behind how many actions of its rank's list
+  };
+
+  // Behind the steps that have ended at `time`, or `ahead` steps earlier; never before a transfer
+  // that is earlier in the order.
+  void put(const Action& action, double time, size_t ahead) {
+    const size_t rank = size_t(schedule_.rank_of_stage[size_t(action.stage)]);
+    const std::vector<Step>& steps = steps_[rank];
+    const auto ended = std::upper_bound(steps.begin(), steps.end(), time,
+                                        [](double t, const Step& step) { return t < step.end; });
+    const size_t count = size_t(ended - steps.begin());
+    if (count > ahead) latest_[rank] = std::max(latest_[rank], steps[count - 1 - ahead].place);
+    after_[rank][latest_[rank]].push_back(action);
+  }
 
   const Schedule& schedule_;
-  ActionTable<size_t> place_;  // behind how many actions of its rank's list its data are made
+  std::vector<std::vector<Step>> steps_;                 // [P]
   std::vector<std::vector<std::vector<Action>>> after_;  // [P][number of actions ahead]
   std::vector<size_t> latest_;                           // [P] where the last transfer went
 };
@@ -103,6 +110,7 @@ bool has_reduction(const Schedule& schedule) {
   return false;
 }
 
+// Other ranks may wait for what is sent there; nobody waits for the reduction.
 void append_reductions(Schedule& schedule) {
   for (int s = 0; s < schedule.num_stages(); ++s) {
     std::vector<Action>& list = schedule.actions[size_t(schedule.rank_of_stage[size_t(s)])];
@@ -110,7 +118,9 @@ void append_reductions(Schedule& schedule) {
       return action.stage == s &&
              (action.kind == ActionKind::backward || action.kind == ActionKind::backward_weight);
     });
-    list.insert(last.base(), {ActionKind::reduce_gradients, s});
+    auto place = last.base();
+    while (place != list.end() && is_transfer(place->kind)) ++place;
+    list.insert(place, {ActionKind::reduce_gradients, s});
   }
 }
 
@@ -119,12 +129,14 @@ void append_reductions(Schedule& schedule) {
 Schedule add_communication(const Schedule& schedule) {
   check_complete(schedule);
   Schedule out = schedule;
+  const ActionTimes times;
   if (has_transfers(schedule)) {
-    const ActionTimes times;
     Execution(schedule, times, Delivery::queued).run();
   } else {
-    Inserter inserter(schedule);
-    for (const Transfer& transfer : order_transfers(schedule)) inserter.insert(transfer.send);
+    Execution execution(schedule, times, Delivery::instant);
+    execution.run();
+    Inserter inserter(schedule, execution);
+    for (const Transfer& transfer : order_transfers(schedule, execution)) inserter.insert(transfer);
     out.actions = inserter.lists();
   }
   if (!has_reduction(out)) append_reductions(out);

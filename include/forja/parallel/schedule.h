@@ -98,12 +98,13 @@ void check_complete(const Schedule& schedule);
 // The same with its transfers: all of them have one global order, in which each comes after the
 // computation that makes its data, and every rank has its own in that order, so that blocking
 // queues (NCCL's) cannot deadlock, however long actions take. A send stands directly after the
-// action that makes its data, a receive directly after the transfer before it in that order: ahead
-// of its use, and no later than its data can come. Neighbouring stages on one rank (the turn of a
-// V) hand over without a transfer. Transfers that the schedule has already (CSV) are left as they
-// are. Puts reduce_gradients for each stage directly after the last action that adds to its
-// gradients, where the schedule has none. Throws bad_input for a schedule that deadlocks, with what
-// each rank waits for.
+// action that makes its data. A receive stands one action ahead of where its data can first come,
+// so that an early sender need not wait and few receives are open at a time (a rank has at most
+// three whose data it has not used, for activations and for gradients each). Neighbouring stages on
+// one rank (the turn of a V) hand over without a transfer. Transfers that the schedule has already
+// (CSV) are left as they are. Puts reduce_gradients for each stage directly after the last action
+// that adds to its gradients and the transfers there, where the schedule has none. Throws bad_input
+// for a schedule that deadlocks, with what each rank waits for.
 Schedule add_communication(const Schedule& schedule);
 
 }  // namespace forja
