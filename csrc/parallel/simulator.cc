@@ -38,15 +38,8 @@ void measure_peaks(const Schedule& schedule, Simulation& simulation) {
     simulation.peak_by_rank.push_back(peak_microbatches(timeline, all));
 }
 
-}  // namespace
-
-Simulation simulate(const Schedule& schedule, const ActionTimes& times) {
-  if (!has_transfers(schedule) && schedule.num_ranks() > 1) {
-    const Schedule complete = add_communication(schedule);
-    // No two neighbouring stages on different ranks: nothing to transfer.
-    if (has_transfers(complete)) return simulate(complete, times);
-  }
-  check_complete(schedule);
+// Of a complete schedule with its transfers.
+Simulation measure(const Schedule& schedule, const ActionTimes& times) {
   Execution execution(schedule, times, Delivery::queued);
   execution.run();
   Simulation out;
@@ -62,6 +55,14 @@ Simulation simulate(const Schedule& schedule, const ActionTimes& times) {
     out.bubble_fraction = 1.0 - busy / (double(schedule.num_ranks()) * out.makespan);
   measure_peaks(schedule, out);
   return out;
+}
+
+}  // namespace
+
+Simulation simulate(const Schedule& schedule, const ActionTimes& times) {
+  if (!has_transfers(schedule)) return measure(add_communication(schedule), times);
+  check_complete(schedule);
+  return measure(schedule, times);
 }
 
 }  // namespace forja

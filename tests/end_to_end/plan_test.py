@@ -72,7 +72,9 @@ class PlanTest(ForjaTest):
         words = [element.text for element in root.iter(SVG + "text")]
         for word in ("rank 0", "rank 3", "forward", "backward", "input gradient"):
             self.assertIn(word, words)
-        self.assertRegex(words[-1], r"^dualpipe_v: 8 stages on 4 ranks, 8 micro-batches; bubble ")
+        caption = root.find(SVG + "title").text
+        self.assertRegex(caption, r"^dualpipe_v: 8 stages on 4 ranks, 8 micro-batches; bubble ")
+        self.assertTrue(" ".join(filter(None, words)).endswith(caption), "written below as well")
         # Every forward of each of 8 stages, and every gradient: a cell.
         cells = {"f": 0, "b": 0, "i": 0, "w": 0}
         for path in root.iter(SVG + "path"):
