@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // forja plan CONFIG [key=value ...] --schedule [--ranks N] [--svg FILE] [--csv FILE]
 #include <CLI/CLI.hpp>
+#include <algorithm>
+#include <cmath>
 #include <cstdio>
 #include <memory>
 
@@ -28,6 +30,23 @@ struct PlanArguments {
   std::string svg, csv;
 };
 
+// Pipelines of a size that nobody has, which would take the machine's memory: of actions, or more
+// ranks than an int counts.
+void check_size(const ParallelConfig& parallel, const TrainConfig& train) {
+  constexpr double kMaxForwards = 1 << 21;
+  const double ranks = double(parallel.pp) * double(parallel.cp) * double(parallel.tp);
+  const double microbatches =
+      train.micro_batch_size > 0
+          ? std::ceil(double(train.global_batch_size) / double(train.micro_batch_size))
+          : 1.0;
+  const double forwards = ranks * double(parallel.virtual_stages) * microbatches;
+  if (forwards <= kMaxForwards) return;
+  fail_input(
+      "too large to simulate: pp {} x cp {} x tp {} x virtual_stages {} x {} micro-batches is more "
+      "than {}",
+      parallel.pp, parallel.cp, parallel.tp, parallel.virtual_stages, microbatches, kMaxForwards);
+}
+
 // Every rank that pp x cp x tp leaves over is data-parallel.
 ParallelDims plan_dims(const ParallelConfig& parallel, int num_ranks) {
   ParallelDims dims{int(parallel.pp), 1, int(parallel.cp), int(parallel.tp)};
@@ -49,6 +68,7 @@ void write_output(const std::string& file, const std::string& contents) {
 void plan_schedule(const PlanArguments& arguments) {
   const RunConfig config = read_run_config(arguments.config, arguments.overrides);
   const ParallelConfig& parallel = config.parallel;
+  check_size(parallel, config.train);
   const ParallelDims dims = plan_dims(parallel, arguments.ranks);
   const BatchShape shape = split_batch(config.train, config.train.global_batch_size, dims.dp);
   const Schedule schedule = make_schedule(parallel.schedule, dims.pp, int(parallel.virtual_stages),

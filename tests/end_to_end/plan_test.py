@@ -141,6 +141,7 @@ class PlanTest(ForjaTest):
         self.refuse_plan(["--ranks", "1 or greater"], "--ranks=0")
         self.refuse_plan(["does not divide"], "--ranks=3")
         self.refuse_plan(["nowhere/a.svg", "no folder nowhere"], "--svg=nowhere/a.svg")
+        self.refuse_plan(["too large to simulate", "pp 3000000000"], "parallel.pp=3000000000")
         self.refuse(["--schedule is required"], "plan", "run.yaml")
 
 
