@@ -14,6 +14,13 @@ namespace forja {
 // Throws with MPI's own words when `result` is not MPI_SUCCESS.
 void check_mpi(int result, const char* call);
 
-std::unique_ptr<Transport> make_mpi_transport(MPI_Comm comm);
+// The largest message: MPI counts are ints.
+inline constexpr int64_t kMpiMessageBytes = int64_t(1) << 28;
+
+// The group of `comm`, which must return errors (MPI_ERRORS_RETURN) and is not owned. Every rank
+// has the same `message_bytes`, a multiple of 8 up to kMpiMessageBytes; tests make it small. All
+// calls but these constructors are made on the communication thread.
+std::unique_ptr<Transport> make_mpi_transport(MPI_Comm comm,
+                                              int64_t message_bytes = kMpiMessageBytes);
 
 }  // namespace forja

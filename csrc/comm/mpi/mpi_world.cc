@@ -19,7 +19,7 @@ class MpiWorld : public World {
                 int(MPI_THREAD_SERIALIZED));
     MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
     gather_hosts();
-    thread_ = start_comm_thread();
+    thread_ = std::make_shared<CommThread>();
     communicator_ = size_ == 1
                         ? make_self_communicator()
                         : make_queued_communicator(make_mpi_transport(MPI_COMM_WORLD), thread_);
