@@ -25,7 +25,8 @@ class FaultFinder {
  public:
   explicit FaultFinder(const Schedule& schedule)
       : schedule_(schedule),
-        place_(schedule.num_stages(), std::max(schedule.num_microbatches, 1), -1) {}
+        place_(schedule.num_stages(), std::max(schedule.num_microbatches, 1), -1),
+        reduced_(schedule.rank_of_stage.size(), false) {}
 
   std::optional<ScheduleFault> find() {
     check_shape();
@@ -74,6 +75,7 @@ class FaultFinder {
                                a.stage, rank_of(a.stage)));
     }
     if (a.overlaps_next) check_overlap(rank, index);
+    check_reduction(rank, index);
     if (!is_computing(a.kind) && !is_transfer(a.kind)) return;
     if (a.microbatch < 0 || a.microbatch >= num_microbatches) {
       return fault(rank, index,
@@ -88,6 +90,21 @@ class FaultFinder {
     int& place = place_(a.kind, a.stage, a.microbatch);
     if (place >= 0) fault(rank, index, a.to_string() + " is there twice");
     place = index;
+  }
+
+  // A stage's gradients are reduced once, when they are whole.
+  void check_reduction(int rank, int index) {
+    const Action& a = schedule_.actions[size_t(rank)][size_t(index)];
+    const Action reduction{ActionKind::reduce_gradients, a.stage};
+    char& reduced = reduced_[size_t(a.stage)];
+    if (a.kind == ActionKind::reduce_gradients) {
+      if (reduced) fault(rank, index, a.to_string() + " is there twice");
+      reduced = true;
+    } else if (a.kind == ActionKind::backward || a.kind == ActionKind::backward_weight) {
+      if (!reduced) return;
+      fault(rank, index,
+            fmt::format("{} adds to gradients after {}", a.to_string(), reduction.to_string()));
+    }
   }
 
   void check_overlap(int rank, int index) {
@@ -177,7 +194,8 @@ class FaultFinder {
   int rank_of(int stage) const { return schedule_.rank_of_stage[size_t(stage)]; }
 
   const Schedule& schedule_;
-  ActionTable<int> place_;  // in the list of its rank; -1: not there
+  ActionTable<int> place_;     // in the list of its rank; -1: not there
+  std::vector<char> reduced_;  // [S]
   bool transfers_ = false;
   std::optional<ScheduleFault> fault_;
 };

@@ -101,26 +101,19 @@ class Inserter {
   std::vector<size_t> latest_;                           // [P] where the last transfer went
 };
 
-bool has_reduction(const Schedule& schedule) {
-  for (const std::vector<Action>& list : schedule.actions) {
-    for (const Action& action : list) {
-      if (action.kind == ActionKind::reduce_gradients) return true;
-    }
-  }
-  return false;
-}
-
 // Other ranks may wait for what is sent there; nobody waits for the reduction.
 void append_reductions(Schedule& schedule) {
   for (int s = 0; s < schedule.num_stages(); ++s) {
     std::vector<Action>& list = schedule.actions[size_t(schedule.rank_of_stage[size_t(s)])];
+    const Action reduction{ActionKind::reduce_gradients, s};
+    if (std::find(list.begin(), list.end(), reduction) != list.end()) continue;
     const auto last = std::find_if(list.rbegin(), list.rend(), [&](const Action& action) {
       return action.stage == s &&
              (action.kind == ActionKind::backward || action.kind == ActionKind::backward_weight);
     });
     auto place = last.base();
     while (place != list.end() && is_transfer(place->kind)) ++place;
-    list.insert(place, {ActionKind::reduce_gradients, s});
+    list.insert(place, reduction);
   }
 }
 
@@ -139,7 +132,7 @@ Schedule add_communication(const Schedule& schedule) {
     for (const Transfer& transfer : order_transfers(schedule, execution)) inserter.insert(transfer);
     out.actions = inserter.lists();
   }
-  if (!has_reduction(out)) append_reductions(out);
+  append_reductions(out);
   return out;
 }
 

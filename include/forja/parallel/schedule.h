@@ -91,20 +91,21 @@ std::string to_csv(const Schedule& schedule);
 
 // Every computing action of every stage and micro-batch is there once (backward, or backward_input
 // and backward_weight), on the rank of its stage, and on each rank in an order that its own
-// dependencies allow; and so are the transfers, in a schedule that has any. Throws bad_input
-// otherwise, naming the action.
+// dependencies allow; and so are the transfers, in a schedule that has any. No gradients are
+// reduced twice or before they are whole. Throws bad_input otherwise, naming the action.
 void check_complete(const Schedule& schedule);
 
 // The same with its transfers: all of them have one global order, in which each comes after the
 // computation that makes its data, and every rank has its own in that order, so that blocking
 // queues (NCCL's) cannot deadlock, however long actions take. A send stands directly after the
 // action that makes its data. A receive stands one action ahead of where its data can first come,
-// so that an early sender need not wait and few receives are open at a time (a rank has at most
-// three whose data it has not used, for activations and for gradients each). Neighbouring stages on
-// one rank (the turn of a V) hand over without a transfer. Transfers that the schedule has already
-// (CSV) are left as they are. Puts reduce_gradients for each stage directly after the last action
-// that adds to its gradients and the transfers there, where the schedule has none. Throws bad_input
-// for a schedule that deadlocks, with what each rank waits for.
+// so that an early sender need not wait and few receives are open at a time (at most three whose
+// data a rank has not used, for activations and for gradients each; in interleaved_1f1b, where data
+// come long before their turn, up to about P). Neighbouring stages on one rank (the turn of a V)
+// hand over without a transfer.
+// Transfers that the schedule has already (CSV) are left as they are. Puts reduce_gradients for
+// each stage that has none directly after the last action that adds to its gradients and the
+// transfers there. Throws bad_input for a schedule that deadlocks, with what each rank waits for.
 Schedule add_communication(const Schedule& schedule);
 
 }  // namespace forja
