@@ -169,6 +169,11 @@ Json read_manifest(const std::string& path) {
   return manifest;
 }
 
+TrainState state_of(const Json& manifest) {
+  const Json& s = manifest.at("state");
+  return {s.at("step"), s.at("samples"), s.at("tokens"), s.at("num_updates"), s.at("seed")};
+}
+
 // All shards of a checkpoint, opened and checked against the manifest.
 class Reader {
  public:
@@ -329,9 +334,10 @@ TrainState load_checkpoint(const Context& ctx, const std::string& path, Paramete
     }
   }
   store.update_compute_weights(ctx);
-  const Json& s = reader.manifest().at("state");
-  return {s.at("step"), s.at("samples"), s.at("tokens"), s.at("num_updates"), s.at("seed")};
+  return state_of(reader.manifest());
 }
+
+TrainState read_checkpoint_state(const std::string& path) { return state_of(read_manifest(path)); }
 
 std::string describe_checkpoint(const std::string& path, bool verify) {
   const Reader reader(path);

@@ -36,6 +36,19 @@ ParameterSync::ParameterSync(ParameterStore& store, Mesh& mesh, TimeSplit& times
   }
 }
 
+ParameterSync::~ParameterSync() {
+  std::vector<Event> events = published_;
+  for (const WeightSlot& slot : weight_slots_) events.push_back(slot.gathered);
+  for (const GradientSlot& slot : gradient_slots_) events.push_back(slot.done);
+  for (const Reduction& r : reductions_) events.push_back(r.scattered);
+  for (const Event& event : events) {
+    try {
+      event.wait();
+    } catch (...) {  // whoever ends the run knows of it already
+    }
+  }
+}
+
 // ---- Weights
 
 ParameterSync::WeightSlot* ParameterSync::resident(const Bucket& bucket) {

@@ -41,6 +41,9 @@ void TrainConfig::visit(ConfigVisitor& v) {
           one_of({"stop", "continue"}));
   v.field("log_every", log_every, "Steps between lines of the log (metrics.jsonl has every step).",
           positive<int64_t>());
+  v.field("verify_layout", verify_layout,
+          "Before the run, compute one step in its layout and in the simplest one that fits, and "
+          "compare loss and gradient norm.");
   if (!v.reading()) return;
   if (steps > 0 && tokens > 0) v.fault("tokens", "give steps or tokens, not both");
   if (batch_ramp.start > 0) {

@@ -9,6 +9,8 @@
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
+#include "csrc/train/verify_layout.h"
+#include "forja/base/file.h"
 #include "forja/base/hash.h"
 #include "forja/base/log.h"
 #include "forja/base/philox.h"
@@ -69,6 +71,14 @@ void agree_on(Communicator& world, const std::string& what, uint64_t hash) {
   if (values[0] != -values[1]) fail_input("the ranks do not have the same {}", what);
 }
 
+// Before anything that depends on them.
+ParallelDims agreed_dims(const RunConfig& config, World& world) {
+  agree_on(world.communicator(), "configuration", hash_text(config.to_yaml()));
+  const MappedFile binary("/proc/self/exe");
+  agree_on(world.communicator(), "forja binary", hash_bytes(binary.data(), binary.size()));
+  return ParallelDims::from(config.parallel, world.size());
+}
+
 // Of every token of the stream's datasets, as their manifests say.
 uint64_t content_hash(const SampleStream& stream) {
   uint64_t hash = stream.tokenizer_hash();
@@ -86,7 +96,7 @@ class Trainer {
       : config_(config),
         world_(world),
         directory_(config.run_directory()),
-        dims_(ParallelDims::from(config.parallel, world.size())),
+        dims_(agreed_dims(config, world)),
         engine_config_(engine_config(config, dims_.dp)),
         mesh_(make_checked_mesh()),
         total_steps_(total_steps(config)),
@@ -102,7 +112,6 @@ class Trainer {
     }
     check_initial_weights();
     check_memory();
-    agree_on(world.communicator(), "configuration", hash_text(config.to_yaml()));
     agree_on(world.communicator(), "data", content_hash(train_data_));
   }
 
@@ -114,6 +123,7 @@ class Trainer {
     if (leader()) check_writable(directory_.path());
     // Nobody writes before everybody has looked.
     world_.communicator().barrier({"run directory"}).wait();
+    verify(resume);
     make_engine(resume);
     if (state_.step >= total_steps_) {
       log_info("{} has already done its {} steps", directory_.path(), total_steps_);
@@ -173,6 +183,30 @@ class Trainer {
         format_bytes(double(of_rank)), ranks, ranks == 1 ? "" : "s", format_bytes(double(there)));
   }
 
+  // The weights with which the run starts or goes on.
+  void load_weights(TrainEngine& engine, const std::optional<std::string>& resume) {
+    engine.store().initialize(engine.context(), uint64_t(config_.train.seed));
+    if (resume) {
+      load_resumed(*resume, engine);
+    } else if (!config_.init.from.empty()) {
+      load_initial_weights(engine);
+    }
+  }
+
+  void verify(const std::optional<std::string>& resume) {
+    if (!config_.train.verify_layout) return;
+    const TrainState start = resume ? read_checkpoint_state(*resume) : TrainState{};
+    FirstStep first;
+    first.config = [this](int dp) { return engine_config(config_, dp); };
+    first.load = [&](TrainEngine& engine) { load_weights(engine, resume); };
+    first.fill = [this, start](int64_t sample, int64_t count, const MicroBatch& b) {
+      return fill_micro_batch(train_data_, start.samples + sample, count, b);
+    };
+    first.step = start.step + 1;
+    first.batch_size = batch_size_of_step(config_.train, first.step);
+    verify_layout(first, dims_, world_);
+  }
+
   void make_engine(const std::optional<std::string>& resume) {
     const MemoryPlan plan = TrainEngine::plan(engine_config_, dims_, world_.rank());
     engine_ = std::make_unique<TrainEngine>(engine_config_, mesh_, &plan);
@@ -181,36 +215,31 @@ class Trainer {
              format_count(double(count_parameters(config_.model))), dims_.to_string(),
              config_.train.global_batch_size, config_.data.sequence_length, config_.train.precision,
              format_bytes(double(plan.total())), describe(plan));
-    ParameterStore& store = engine_->store();
-    store.initialize(engine_->context(), uint64_t(config_.train.seed));
-    if (resume) {
-      load_resumed(*resume, store);
-      engine_->optimizer().set_num_updates(state_.num_updates);
-      log_info("continuing from {} (step {})", *resume, state_.step);
-    } else if (!config_.init.from.empty()) {
-      load_initial_weights(store);
-    }
+    load_weights(*engine_, resume);
+    if (resume) log_info("continuing from {} (step {})", *resume, state_.step);
+    if (!resume && !config_.init.from.empty())
+      log_info("starting from the weights of {}", config_.init.from);
     engine_->weights_changed();
     state_.seed = uint64_t(config_.train.seed);
   }
 
-  void load_resumed(const std::string& path, ParameterStore& store) {
+  void load_resumed(const std::string& path, TrainEngine& engine) {
     try {
-      state_ = load_checkpoint(engine_->context(), path, store, CheckpointUse::training);
+      state_ = load_checkpoint(engine.context(), path, engine.store(), CheckpointUse::training);
+      engine.optimizer().set_num_updates(state_.num_updates);
     } catch (const Error& e) {
       throw Error(e.code(), fmt::format("{}; remove {} to continue from the checkpoint before it",
                                         e.what(), path));
     }
   }
 
-  void load_initial_weights(ParameterStore& store) {
+  void load_initial_weights(TrainEngine& engine) {
     const std::string& from = config_.init.from;
     if (is_checkpoint(from)) {
-      load_checkpoint(engine_->context(), from, store, CheckpointUse::weights);
+      load_checkpoint(engine.context(), from, engine.store(), CheckpointUse::weights);
     } else {
-      load_hf_weights(engine_->context(), from, store);
+      load_hf_weights(engine.context(), from, engine.store());
     }
-    log_info("starting from the weights of {}", from);
   }
 
   static std::string describe(const MemoryPlan& p) {

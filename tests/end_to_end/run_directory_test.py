@@ -9,7 +9,7 @@ import unittest
 import tensorboard
 from forja_testing import ForjaTest
 
-TIMES = {"data", "forward", "backward", "communication", "optimizer", "other"}
+TIMES = {"data", "forward", "backward", "recompute", "wait_tp", "wait_pp", "wait_dp", "optimizer", "other"}
 NUMBERS = {"loss", "lr", "grad_norm", "step_time_s", "tokens_per_s", "mfu", "mfu_full_attention"}
 COUNTS = {"step", "tokens", "memory_bytes"}
 
@@ -89,7 +89,7 @@ class RunDirectoryTest(ForjaTest):
         self.train("run", ranks=2)
         manifest = json.loads((self.checkpoint("run", 8) / "manifest.json").read_text())
         self.assertEqual(manifest["format"], "forja-checkpoint")
-        self.assertEqual(manifest["format_version"], 1)
+        self.assertEqual(manifest["format_version"], 2)
         self.assertEqual(manifest["state"]["step"], 8)
         self.assertEqual(manifest["state"]["samples"], 64)
         self.assertEqual(len(manifest["shards"]), 2)

@@ -49,6 +49,9 @@ enum class CheckpointUse {
 TrainState load_checkpoint(const Context& ctx, const std::string& path, ParameterStore& store,
                            CheckpointUse use);
 
+// Where the run stood.
+TrainState read_checkpoint_state(const std::string& path);
+
 // Newest whole checkpoint of a run's checkpoint directory, or nothing.
 std::optional<std::string> latest_checkpoint(const std::string& directory);
 

@@ -31,6 +31,11 @@ class ParameterSync {
   ParameterSync(ParameterStore& store, Mesh& mesh, TimeSplit& times, Arena& weights,
                 Arena& gradients);
 
+  // Waits for what is under way: the memory outlives it.
+  ~ParameterSync();
+  ParameterSync(const ParameterSync&) = delete;
+  ParameterSync& operator=(const ParameterSync&) = delete;
+
   // The weights of layer `layer` are whole from here on until the next call but one; those of
   // `next` (-1: none) are fetched meanwhile.
   void use_layer(int layer, int next);
