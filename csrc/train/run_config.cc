@@ -41,6 +41,10 @@ void TrainConfig::visit(ConfigVisitor& v) {
           one_of({"stop", "continue"}));
   v.field("log_every", log_every, "Steps between lines of the log (metrics.jsonl has every step).",
           positive<int64_t>());
+  v.field("trace_steps", trace_steps,
+          "Steps at the start of the run whose actions and transfers are written to trace.json "
+          "(opens in Perfetto).",
+          not_negative<int64_t>());
   if (!v.reading()) return;
   if (steps > 0 && tokens > 0) v.fault("tokens", "give steps or tokens, not both");
   if (batch_ramp.start > 0) {

@@ -36,6 +36,7 @@ struct TrainConfig {
   std::string resume = "auto";      // auto, never
   std::string non_finite = "stop";  // stop, continue
   int64_t log_every = 1;
+  int64_t trace_steps = 0;
   void visit(ConfigVisitor& v);
 };
 
