@@ -142,6 +142,8 @@ Chart time_chart(const RunData& run) {
   const bool milliseconds = largest_s < 1.0;
   if (!milliseconds) chart.unit = "seconds";
   for (size_t part = 0; part < parts.size(); ++part) {
+    const auto took_time = [](const Point& point) { return point.y > 0; };
+    if (std::none_of(parts[part].begin(), parts[part].end(), took_time)) continue;
     for (Point& point : parts[part]) point.y *= milliseconds ? 1e3 : 1.0;
     chart.series.push_back(
         {kTimeLabels[part], kTimeColors[part], Stroke::line, std::move(parts[part])});

@@ -123,9 +123,11 @@ tbody th { text-align: left; font-weight: 500; }
 tbody .when { color: var(--muted); text-align: left; }
 tfoot th, tfoot td { border-top: 1px solid var(--rule); text-align: right; font-weight: 600; }
 tfoot th { text-align: left; }
-.split { width: 100%; max-width: 480px; }
-.split .bar { width: 40%; padding-right: 0; }
-.split .bar i { display: block; height: 9px; border-radius: 2px; background: var(--c); min-width: 1px; }
+.split { width: 100%; max-width: 520px; }
+.split .bar { width: 45%; min-width: 90px; padding: 0; }
+.split tbody .bar { background: linear-gradient(var(--rule), var(--rule)) 0 0 / 1px 100% no-repeat,
+  linear-gradient(var(--rule), var(--rule)) 100% 0 / 1px 100% no-repeat; }
+.split .bar i { display: block; height: 11px; background: var(--c); min-width: 1px; }
 summary { cursor: pointer; font-weight: 600; font-size: 16px; }
 pre { overflow-x: auto; margin: 10px 0 0; font: 12.5px/1.5 ui-monospace, "SF Mono", Menlo, Consolas, monospace; }
 .empty { color: var(--muted); }
@@ -133,7 +135,7 @@ footer { margin-top: 20px; color: var(--muted); font-size: 12.5px; }
 @media (min-width: 860px) {
   .charts { grid-template-columns: minmax(0, 1fr) minmax(0, 1fr); }
   .wide { grid-column: 1 / -1; }
-  #time { display: grid; grid-template-columns: minmax(0, 1fr) 350px; column-gap: 24px; }
+  #time { display: grid; grid-template-columns: minmax(0, 1fr) 470px; column-gap: 24px; }
   #time figcaption, #time > .note { grid-column: 1 / -1; }
   #time .scroll { grid-row: 2; grid-column: 2; align-self: center; margin-bottom: 24px; }
 }

@@ -237,13 +237,13 @@ std::string time_table(const RunData& run) {
     for (size_t part = 0; part < mean_s.size(); ++part) {
       if (!std::isfinite(record.time_s[part])) continue;
       known = true;
-      mean_s[part] += record.time_s[part];
+      mean_s[part] += std::max(0.0f, record.time_s[part]);
     }
     count += known;
   }
   if (count == 0) return "";
   for (double& part : mean_s) total_s += part /= double(count);
-  const double largest_s = std::max(1e-12, *std::max_element(mean_s.begin(), mean_s.end()));
+  if (!(total_s > 0)) return "";
   const bool ms = total_s < 1.0;
   const double scale = ms ? 1e3 : 1.0;
   std::string html = fmt::format(
@@ -251,14 +251,17 @@ std::string time_table(const RunData& run) {
       "{}</th><th>share</th>"
       "<th></th></tr></thead><tbody>\n",
       ms ? "ms" : "s");
+  double before = 0;  // per cent
   for (size_t part = 0; part < mean_s.size(); ++part) {
-    const double share = total_s > 0 ? 100 * mean_s[part] / total_s : 0;
+    if (!(mean_s[part] > 0)) continue;
+    const double share = 100 * mean_s[part] / total_s;
     html += fmt::format(
         "<tr><th scope=\"row\"><i class=\"swatch area c{0}\"></i>{1}</th><td>{2}</td><td>{3:.1f} "
         "%</td>"
-        "<td class=\"bar\"><i class=\"c{0}\" style=\"width:{4:.1f}%\"></i></td></tr>\n",
-        kTimeColors[part], kTimeLabels[part], format_value(scale * mean_s[part]), share,
-        100 * mean_s[part] / largest_s);
+        "<td class=\"bar\"><i class=\"c{0}\" "
+        "style=\"margin-left:{4:.2f}%;width:{3:.2f}%\"></i></td></tr>\n",
+        kTimeColors[part], kTimeLabels[part], format_value(scale * mean_s[part]), share, before);
+    before += share;
   }
   return html + fmt::format(
                     "</tbody><tfoot><tr><th scope=\"row\">step</th><td>{}</td><td>100 %</td>"

@@ -23,8 +23,9 @@ std::string header_section(const RunData& run);    // name, model, data, layout
 std::string tiles_section(const RunData& run);     // steps, tokens, losses, speed
 std::string warnings_section(const RunData& run);  // "" where there are none
 std::string loss_table(const RunData& run);  // training and every validation set, last and best
-std::string time_table(
-    const RunData& run);  // mean and share of the parts of a step; "" without any
+// The mean and share of the parts of a step, as a waterfall: each bar begins where the one above it
+// ends. Parts that took no time in the whole run are left out; "" without any.
+std::string time_table(const RunData& run);
 // One cell of the grid of charts, or a whole row of it.
 std::string environment_section(const RunData& run, bool wide);
 std::string config_section(const RunData& run);

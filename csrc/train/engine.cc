@@ -158,6 +158,11 @@ const Schedule& TrainEngine::schedule(int64_t num_microbatches) {
       .first->second;
 }
 
+void TrainEngine::set_listeners(ActionListener on_action, TimeSplit::Listener on_time) {
+  on_action_ = std::move(on_action);
+  times_.set_listener(std::move(on_time));
+}
+
 // ---- Planning
 
 MemoryPlan TrainEngine::plan(const EngineConfig& config, const ParallelDims& dims, int rank) {
@@ -261,7 +266,7 @@ StepResult TrainEngine::step(int64_t step, double lr, int64_t num_microbatches, 
   loss_ = 0.0;
   running_ = &schedule(num_microbatches);
   sync_->use_others();
-  for (const Action& action : running_->actions[size_t(mesh_->coordinates.pp)]) run(action, step);
+  run_actions(step);
   for (auto& stage : stages_)
     for (Slot& slot : stage->slots) times_.wait(slot.sent, TimeKind::wait_pp);
   {

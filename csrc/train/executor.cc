@@ -64,6 +64,18 @@ TrainEngine::Slot& TrainEngine::take_slot(Stage& stage, int m) {
        stage.slots.size());
 }
 
+void TrainEngine::run_actions(int64_t step) {
+  for (const Action& action : running_->actions[size_t(mesh_->coordinates.pp)]) {
+    if (!on_action_) {
+      run(action, step);
+      continue;
+    }
+    const auto begin = TimeSplit::Clock::now();
+    run(action, step);
+    on_action_(action, step, begin, TimeSplit::Clock::now());
+  }
+}
+
 void TrainEngine::run(const Action& action, int64_t step) {
   Stage& stage = *local_stage(action.stage);
   const int m = action.microbatch;

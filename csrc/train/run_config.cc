@@ -44,6 +44,10 @@ void TrainConfig::visit(ConfigVisitor& v) {
   v.field("verify_layout", verify_layout,
           "Before the run, compute one step in its layout and in the simplest one that fits, and "
           "compare loss and gradient norm.");
+  v.field("trace_steps", trace_steps,
+          "Steps at the start of the run whose actions and transfers are written to trace.json "
+          "(opens in Perfetto).",
+          not_negative<int64_t>());
   if (!v.reading()) return;
   if (steps > 0 && tokens > 0) v.fault("tokens", "give steps or tokens, not both");
   if (batch_ramp.start > 0) {

@@ -25,6 +25,7 @@
 #include "forja/train/progress.h"
 #include "forja/train/run_directory.h"
 #include "forja/train/tensorboard_writer.h"
+#include "forja/train/trace.h"
 
 namespace forja {
 namespace {
@@ -130,11 +131,13 @@ class Trainer {
       return;
     }
     if (leader()) open_outputs();
+    if (config_.train.trace_steps > 0) trace_ = std::make_unique<StepTrace>(*engine_, mesh_);
     Progress progress(state_.step + 1, total_steps_, config_.train.log_every);
     while (state_.step < total_steps_) {
       const StepMetrics metrics = run_step(state_.step + 1);
       record(metrics);
       progress.show(metrics);
+      if (trace_) write_trace();
       if (metrics.skipped) on_non_finite(metrics);
       const bool last = state_.step == total_steps_;
       if (is_due(config_.eval.every) || last) evaluate();
@@ -268,6 +271,8 @@ class Trainer {
     state_.tokens += result.num_targets;
     state_.num_updates = engine_->optimizer().num_updates();
 
+    if (trace_) trace_->add_step(step, begin, Clock::now());
+
     StepMetrics out;
     out.step = step;
     out.tokens = state_.tokens;
@@ -380,6 +385,19 @@ class Trainer {
     tensorboard_->add_scalar("memory/bytes", m.step, double(m.memory_bytes));
   }
 
+  // After the last step of the trace; collective.
+  void write_trace() {
+    if (trace_->num_steps() < config_.train.trace_steps && state_.step < total_steps_) return;
+    const std::string text = trace_->finish();
+    trace_.reset();
+    if (!leader()) return;
+    try {
+      write_file(directory_.trace(), text);
+    } catch (const Error& e) {
+      log_warning("no trace was written, the run goes on: {}", e.what());
+    }
+  }
+
   void flush_outputs(bool all) {
     metrics_->flush();
     if (!all && Clock::now() < next_tensorboard_flush_) return;
@@ -397,6 +415,7 @@ class Trainer {
   SampleStream train_data_;
   std::vector<SampleStream> valid_data_;
   std::unique_ptr<TrainEngine> engine_;
+  std::unique_ptr<StepTrace> trace_;  // while steps are recorded
   TrainState state_;
   double peak_flops_ = 0.0;  // of this rank
   std::unique_ptr<MetricsLog> metrics_;

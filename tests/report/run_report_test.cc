@@ -100,6 +100,45 @@ TEST(RunReport, TheScriptReadsWhatTheMetricsSay) {
               0.1);
 }
 
+// What stands between the first `open` after `begin` and the `close` after it, as a number.
+double number_between(const std::string& html, size_t begin, const std::string& open,
+                      const std::string& close) {
+  begin = html.find(open, begin) + open.size();
+  return std::stod(html.substr(begin, html.find(close, begin) - begin));
+}
+
+TEST(RunReport, EachPartOfAStepBeginsWhereTheOneBeforeEnds) {
+  TemporaryDirectory folder;
+  write_text(folder.file("metrics.jsonl"),
+             "{\"step\":1,\"time\":{\"other\":0.1,\"forward\":1,\"wait_tp\":0,\"wait_pp\":0.5}}\n"
+             "{\"step\":2,\"time\":{\"other\":0.1,\"forward\":2,\"wait_tp\":0,\"wait_pp\":0.3,"
+             "\"optimizer\":1}}\n");
+  const std::string html = render_run_report(folder.path());
+  expect_balanced(html);
+  const size_t table = html.find("<table class=\"split\">");
+  ASSERT_NE(table, html.npos);
+  const std::string rows = html.substr(table, html.find("</table>", table) - table);
+  struct Row {
+    const char* label;
+    double mean_s;
+  };
+  double before = 0;
+  size_t at = 0;
+  for (const Row& row :
+       {Row{"forward", 1.5}, {"pipeline wait", 0.4}, {"optimizer", 0.5}, {"other", 0.1}}) {
+    at = rows.find(fmt::format("</i>{}</th>", row.label), at);  // in this order
+    ASSERT_NE(at, rows.npos) << row.label;
+    EXPECT_NEAR(number_between(rows, at, "<td>", "</td>"), row.mean_s, 1e-3) << row.label;
+    const double share = 100 * row.mean_s / 2.5;
+    EXPECT_NEAR(number_between(rows, at, "margin-left:", "%"), before, 0.01) << row.label;
+    EXPECT_NEAR(number_between(rows, at, "width:", "%"), share, 0.01) << row.label;
+    before += share;
+  }
+  for (const char* label : {"data", "backward", "recompute", "tensor-parallel wait"}) {
+    EXPECT_FALSE(contains(rows, label)) << label;
+  }
+}
+
 TEST(RunReport, ALongRunStaysSmall) {
   TemporaryDirectory folder;
   std::filesystem::create_directories(folder.path());

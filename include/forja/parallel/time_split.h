@@ -5,6 +5,8 @@
 #include <array>
 #include <chrono>
 #include <cstddef>
+#include <functional>
+#include <utility>
 
 #include "forja/device/event.h"
 
@@ -33,6 +35,10 @@ inline const char* time_kind_name(TimeKind kind) {
 
 class TimeSplit {
  public:
+  using Clock = std::chrono::steady_clock;
+  // Hears of every stretch of time as it ends.
+  using Listener = std::function<void(TimeKind, Clock::time_point begin, Clock::time_point end)>;
+
   static constexpr size_t kKinds = size_t(TimeKind::count);
 
   // Sets every counter to 0.
@@ -43,6 +49,7 @@ class TimeSplit {
   // Counts what goes on until now.
   void finish() { switch_to(now_); }
   double seconds(TimeKind kind) const { return seconds_[size_t(kind)]; }
+  void set_listener(Listener listener) { listener_ = std::move(listener); }
 
   // While it lives, time counts for `kind`, and not for what was before.
   class Scope {
@@ -63,11 +70,10 @@ class TimeSplit {
   }
 
  private:
-  using Clock = std::chrono::steady_clock;
-
   TimeKind switch_to(TimeKind kind) {
     const auto now = Clock::now();
     seconds_[size_t(now_)] += std::chrono::duration<double>(now - since_).count();
+    if (listener_) listener_(now_, since_, now);
     since_ = now;
     const TimeKind before = now_;
     now_ = kind;
@@ -77,6 +83,7 @@ class TimeSplit {
   std::array<double, kKinds> seconds_{};
   Clock::time_point since_ = Clock::now();
   TimeKind now_ = TimeKind::other;
+  Listener listener_;
 };
 
 }  // namespace forja

@@ -97,6 +97,12 @@ class TrainEngine {
   ParameterStore& store() { return store_; }
   Optimizer& optimizer() { return *optimizer_; }
   const TimeSplit& times() const { return times_; }  // of the last step
+  // Hears of every action of a step as it ends.
+  using ActionListener =
+      std::function<void(const Action&, int64_t step, TimeSplit::Clock::time_point begin,
+                         TimeSplit::Clock::time_point end)>;
+  // For tracing; null: no longer.
+  void set_listeners(ActionListener on_action, TimeSplit::Listener on_time);
   MemoryPlan memory_used() const;
   const Schedule& schedule(int64_t num_microbatches);
 
@@ -108,6 +114,7 @@ class TrainEngine {
   void make_inputs();
   void run_planning_step();
   void run(const Action& action, int64_t step);
+  void run_actions(int64_t step);
   void forward(Stage& stage, int m, int64_t step);
   void backward(Stage& stage, int m, int64_t step, BackwardPart part);
   void send(Stage& stage, int m, bool activation, int64_t step);
@@ -133,6 +140,7 @@ class TrainEngine {
   std::unique_ptr<ParameterSync> sync_;  // after the memory that it moves
   std::map<int64_t, Schedule> schedules_;  // by number of micro-batches
   const Schedule* running_ = nullptr;
+  ActionListener on_action_;
   std::vector<MicroBatch> batch_;
   // By micro-batch: the used rows of its sequences; [N] fp32; global index of its first row.
   std::vector<Tensor> sequences_, coefficients_, log_probabilities_;

@@ -37,6 +37,7 @@ struct TrainConfig {
   std::string non_finite = "stop";  // stop, continue
   int64_t log_every = 1;
   bool verify_layout = false;
+  int64_t trace_steps = 0;
   void visit(ConfigVisitor& v);
 };
 
