@@ -95,7 +95,7 @@ TEST(RunReport, TheScriptReadsWhatTheMetricsSay) {
   EXPECT_NEAR(loss["series"][0]["y"][39].get<double>(), last["loss"].get<double>(), 1e-3);
   const json& time = data["charts"]["time"];
   EXPECT_TRUE(time["stacked"]);
-  ASSERT_EQ(time["series"].size(), 9u);
+  ASSERT_EQ(time["series"].size(), 6u);
   EXPECT_NEAR(time["series"][1]["y"][39].get<double>(), 1e3 * last["time"]["forward"].get<double>(),
               0.1);
 }
