@@ -279,10 +279,12 @@ StepResult TrainEngine::step(int64_t step, double lr, int64_t num_microbatches, 
   result.skipped = !std::isfinite(result.gradient_norm);
   for (int64_t m = 0; m < num_microbatches; ++m) {
     const double share = 1.0 / (mesh_->dims.pp * mesh_->dims.tp);
-    const FlopsCount flops = training_flops(config_.model, batch_[size_t(m)].tokens.size(0),
-                                            sequences_[size_t(m)], config_.sequence_length);
+    const FlopsCount flops =
+        training_flops(config_.model, config_.parallel, batch_[size_t(m)].tokens.size(0),
+                       sequences_[size_t(m)], config_.sequence_length);
     result.flops.attended += share * flops.attended;
     result.flops.full_attention += share * flops.full_attention;
+    result.flops.recomputed += share * flops.recomputed;
   }
   // Every tensor-parallel rank of the last stage has the whole loss of its micro-batches.
   double loss = mesh_->coordinates.tp == 0 ? loss_ : 0.0;

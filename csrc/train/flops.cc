@@ -16,18 +16,32 @@ double causal_pairs(double length, double window) {
   return window * (window + 1) / 2 + (length - window) * window;
 }
 
+int64_t attention_parameters(const ModelConfig& m) {
+  return m.hidden_size * (2 * m.query_size() + 2 * m.key_value_size());
+}
+
+int64_t mlp_parameters(const ModelConfig& m) {
+  return (m.is_swiglu() ? 3 : 2) * m.hidden_size * m.intermediate_size;
+}
+
+// Matmul parameters of a layer that backward uses once more: all but those of the last projection,
+// whose output nobody needs again.
+double recomputed_parameters(const ModelConfig& m, Recompute recompute) {
+  if (recompute != Recompute::full) return 0.0;
+  return double(attention_parameters(m) + mlp_parameters(m) - m.hidden_size * m.intermediate_size);
+}
+
 }  // namespace
 
 int64_t matmul_parameters(const ModelConfig& m) {
-  const int64_t attention = m.hidden_size * (2 * m.query_size() + 2 * m.key_value_size());
-  const int64_t mlp = (m.is_swiglu() ? 3 : 2) * m.hidden_size * m.intermediate_size;
-  return m.num_hidden_layers * (attention + mlp) + m.vocab_size * m.hidden_size;
+  return m.num_hidden_layers * (attention_parameters(m) + mlp_parameters(m)) +
+         m.vocab_size * m.hidden_size;
 }
 
-FlopsCount training_flops(const ModelConfig& m, int64_t tokens, const Tensor& sequences,
-                          int64_t sequence_length) {
+FlopsCount training_flops(const ModelConfig& m, const ParallelConfig& parallel, int64_t tokens,
+                          const Tensor& sequences, int64_t sequence_length) {
   const double matmul = 6.0 * double(matmul_parameters(m)) * double(tokens);
-  FlopsCount flops{matmul, matmul};
+  FlopsCount flops{matmul, matmul, 0.0};
   // Two products forward and four backward, 2 D multiply-adds a pair and head each.
   const double per_pair = 12.0 * double(m.query_size());
   for (int64_t layer = 0; layer < m.num_hidden_layers; ++layer) {
@@ -37,6 +51,10 @@ FlopsCount training_flops(const ModelConfig& m, int64_t tokens, const Tensor& se
     }
     flops.attended += per_pair * pairs;
     flops.full_attention += per_pair * double(tokens) * double(sequence_length);
+    const Recompute recompute = parallel.recompute_of_layer(layer);
+    if (recompute == Recompute::none) continue;
+    flops.recomputed +=
+        per_pair / 3 * pairs + 2.0 * recomputed_parameters(m, recompute) * double(tokens);
   }
   return flops;
 }

@@ -48,6 +48,7 @@ void MetricsLog::add(const StepMetrics& m) {
                {"step_time_s", m.step_time_s},
                {"tokens_per_s", m.tokens_per_s},
                {"mfu", m.mfu},
+               {"hfu", m.hfu},
                {"mfu_full_attention", m.mfu_full_attention},
                {"memory_bytes", m.memory_bytes},
                {"skipped", m.skipped}};

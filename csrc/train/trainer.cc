@@ -282,6 +282,7 @@ class Trainer {
     out.step_time_s = seconds_since(begin);
     out.tokens_per_s = double(result.num_targets) / out.step_time_s;
     out.mfu = result.flops.attended / out.step_time_s / peak_flops_;
+    out.hfu = (result.flops.attended + result.flops.recomputed) / out.step_time_s / peak_flops_;
     out.mfu_full_attention = result.flops.full_attention / out.step_time_s / peak_flops_;
     out.memory_bytes = peak_resident_bytes();
     out.skipped = result.skipped;

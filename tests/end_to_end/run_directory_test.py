@@ -10,7 +10,7 @@ import tensorboard
 from forja_testing import ForjaTest
 
 TIMES = {"data", "forward", "backward", "recompute", "wait_tp", "wait_pp", "wait_dp", "optimizer", "other"}
-NUMBERS = {"loss", "lr", "grad_norm", "step_time_s", "tokens_per_s", "mfu", "mfu_full_attention"}
+NUMBERS = {"loss", "lr", "grad_norm", "step_time_s", "tokens_per_s", "mfu", "hfu", "mfu_full_attention"}
 COUNTS = {"step", "tokens", "memory_bytes"}
 
 

@@ -16,7 +16,7 @@ namespace forja {
 //   metrics.jsonl  one object a line, in order. A training step {"step", "tokens" (all so far),
 //   "loss" (nats per
 //                  token), "lr", "grad_norm", "step_time_s", "tokens_per_s", "mfu" and
-//                  "mfu_full_attention" (0..1), "memory_bytes", "skipped", "time": {"data",
+//                  "mfu_full_attention", "hfu" (0..1), "memory_bytes", "skipped", "time": {"data",
 //                  "forward", "backward", "recompute", "wait_tp", "wait_pp", "wait_dp",
 //                  "optimizer", "other"} (seconds)}, or an evaluation {"step", "eval": {NAME:
 //                  {"loss", "perplexity", "tokens"}}}. Only "step" is required; null stands for a

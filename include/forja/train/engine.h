@@ -137,7 +137,7 @@ class TrainEngine {
   ParameterStore store_;
   std::vector<std::unique_ptr<Stage>> stages_;  // of this rank, ascending
   std::unique_ptr<Optimizer> optimizer_;
-  std::unique_ptr<ParameterSync> sync_;  // after the memory that it moves
+  std::unique_ptr<ParameterSync> sync_;    // after the memory that it moves
   std::map<int64_t, Schedule> schedules_;  // by number of micro-batches
   const Schedule* running_ = nullptr;
   ActionListener on_action_;

@@ -8,6 +8,7 @@
 
 #include "forja/device/context.h"
 #include "forja/nn/model_config.h"
+#include "forja/parallel/parallel_config.h"
 #include "forja/tensor/tensor.h"
 
 namespace forja {
@@ -15,12 +16,13 @@ namespace forja {
 struct FlopsCount {
   double attended = 0.0;        // attention over attended pairs
   double full_attention = 0.0;  // attention over all pairs of a sequence
+  double recomputed = 0.0;  // forward work that backward does again: `hfu` adds it to `attended`
 };
 
 // Forward and backward of one micro-batch: `tokens` rows, `sequences` [S, 4] (see ops/attention.h)
 // and the length of a row of the batch.
-FlopsCount training_flops(const ModelConfig& model, int64_t tokens, const Tensor& sequences,
-                          int64_t sequence_length);
+FlopsCount training_flops(const ModelConfig& model, const ParallelConfig& parallel, int64_t tokens,
+                          const Tensor& sequences, int64_t sequence_length);
 
 // Parameters that a token meets in matrix multiplications: everything but embeddings, norms and
 // biases; the head counts.
