@@ -40,7 +40,7 @@ void run_mpi(int64_t piece_bytes, const std::function<void(Communicator&)>& body
 World* launched_world() { return g_world.get(); }
 
 std::vector<Backend> backends() {
-  if (detect_launcher() != "none") return {{"mpi", 0, 0}, {"mpi_pieces", 0, 64}};
+  if (detect_launcher() != "none") return {{"mpi", 0, 0}, {"mpi_pieces", 0, 1000}};
   return {{"self", 0, 0}, {"local1", 1, 0}, {"local2", 2, 0}, {"local3", 3, 0}, {"local4", 4, 0}};
 }
 
