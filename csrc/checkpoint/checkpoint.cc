@@ -5,6 +5,7 @@
 #include <array>
 #include <cstring>
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -20,44 +21,84 @@ namespace {
 namespace fs = std::filesystem;
 using Json = nlohmann::ordered_json;
 
-constexpr int kFormatVersion = 1;
+// 2: a tensor may be a part of a parameter, with the block it is of.
+constexpr int kFormatVersion = 2;
 
 std::string shard_name(int rank) { return fmt::format("shard-{:05}.safetensors", rank); }
 
-using NamedTensors = std::vector<std::pair<std::string, Tensor>>;
+// What a rank writes of a parameter: the local elements [begin, end).
+struct Part {
+  std::string name;  // "model/layers.0.attention.qkv.weight"
+  const Parameter* parameter;
+  int64_t begin, end;
+  Tensor data;
 
-// Rank r writes the parameters that begin in the r-th part of all elements.
-NamedTensors share_of(const ParameterStore& store, int rank, int size) {
-  NamedTensors out;
-  const int64_t total = std::max<int64_t>(store.num_parameters(), 1);
-  int64_t at = 0;
+  bool is_whole() const { return end - begin == parameter->spec.num_elements(); }
+};
+
+constexpr std::pair<StateKind, const char*> kStates[] = {
+    {StateKind::weight, "model/"},
+    {StateKind::first_moment, "first_moment/"},
+    {StateKind::second_moment, "second_moment/"}};
+
+// Of what several copies hold, each writes a share: the parameters that begin in its part of all
+// elements.
+std::vector<Part> parts_to_write(const ParameterStore& store, const CheckpointCopy& copy) {
+  std::vector<Part> out;
+  int64_t total = 0, at = 0;
+  for (const auto& p : store.all()) total += p->block.num_elements();
   for (const auto& p : store.all()) {
-    const int owner = int(at * size / total);
-    at += p->spec.num_elements();
-    if (owner != rank) continue;
-    out.emplace_back("model/" + p->spec.name, p->master);
-    if (!p->spec.trainable) continue;
-    out.emplace_back("first_moment/" + p->spec.name, p->first_moment);
-    out.emplace_back("second_moment/" + p->spec.name, p->second_moment);
+    const int owner = int(at * copy.count / std::max<int64_t>(total, 1));
+    at += p->block.num_elements();
+    if (owner != copy.index) continue;
+    int64_t begin = p->end, end = p->begin;
+    for_each_own_range(*p, [&](int64_t b, int64_t e) {
+      FORJA_CHECK(begin >= end || b == end, "{} is in several pieces", p->spec.name);
+      begin = std::min(begin, b);
+      end = std::max(end, e);
+    });
+    if (begin >= end) continue;
+    for (const auto& [kind, prefix] : kStates) {
+      Part part{prefix + p->spec.name, p.get(), begin, end,
+                shard_of(*p, kind).slice(0, begin - p->begin, end - p->begin)};
+      const auto& shape = p->spec.shape;
+      if (part.is_whole() && shape.size() == 2) part.data = part.data.view({shape[0], shape[1]});
+      out.push_back(part);
+    }
   }
   return out;
 }
 
-Json describe_tensors(const NamedTensors& tensors) {
+Json describe_block(const Part& part) {
+  const LocalBlock& block = part.parameter->block;
+  Json rows = Json::array();
+  for (const LocalBlock::Rows& r : block.row_ranges) rows.push_back({r.local, r.full, r.count});
+  return {{"shape", part.parameter->spec.shape},
+          {"rows", rows},
+          {"columns", {block.first_column, block.columns}},
+          {"range", {part.begin, part.end}}};
+}
+
+Json describe_parts(const std::vector<Part>& parts) {
   Json list = Json::array();
-  for (const auto& [name, t] : tensors) {
-    list.push_back({{"name", name},
+  for (const Part& part : parts) {
+    const Tensor& t = part.data;
+    list.push_back({{"name", part.name},
                     {"dtype", std::string(dtype_name(t.dtype))},
                     {"shape", std::vector<int64_t>(t.sizes.begin(), t.sizes.begin() + t.rank)},
                     {"xxh3", hash_hex(hash_bytes(t.data, t.num_bytes()))}});
+    if (!part.is_whole()) list.back()["part_of"] = describe_block(part);
   }
   return list;
 }
 
-void write_shard(const std::string& folder, const ParameterStore& store, int rank, int size) {
-  const NamedTensors tensors = share_of(store, rank, size);
+void write_shard(const std::string& folder, const ParameterStore& store, const CheckpointCopy& copy,
+                 int rank) {
+  const std::vector<Part> parts = parts_to_write(store, copy);
+  std::vector<std::pair<std::string, Tensor>> tensors;
+  for (const Part& part : parts) tensors.emplace_back(part.name, part.data);
   write_safetensors(folder + "/" + shard_name(rank), tensors, {{"format", "forja"}});
-  write_file(fmt::format("{}/shard-{:05}.json", folder, rank), describe_tensors(tensors).dump());
+  write_file(fmt::format("{}/shard-{:05}.json", folder, rank), describe_parts(parts).dump());
 }
 
 void write_manifest(const std::string& folder, const TrainState& state,
@@ -141,47 +182,93 @@ class Reader {
                    shard.at("bytes").get<int64_t>(), error ? 0 : int64_t(bytes));
       }
       files_.push_back(std::make_unique<SafetensorsFile>(file));
-      for (const Json& t : shard.at("tensors")) {
-        tensors_[t.at("name")] = {files_.back().get(), t.at("xxh3").get<std::string>()};
-      }
+      for (const Json& t : shard.at("tensors"))
+        tensors_[t.at("name")].push_back({files_.back().get(), t});
     }
   }
 
   const Json& manifest() const { return manifest_; }
   bool has(const std::string& name) const { return tensors_.count(name) > 0; }
-  // The tensor, its checksum verified.
-  Tensor read(const std::string& name) const {
+  // The full parameter, its parts put together, their checksums verified; `shape` is what the model
+  // wants.
+  std::vector<float> read(const std::string& name, const std::vector<int64_t>& shape) const {
     const auto found = tensors_.find(name);
     if (found == tensors_.end()) fail_input("{}: no tensor {}", path_, name);
-    const Tensor t = found->second.first->tensor(name);
-    const std::string hash = hash_hex(hash_bytes(t.data, t.num_bytes()));
-    if (hash != found->second.second) {
-      fail_input("{}: tensor {} is damaged: checksum {}, expected {}", found->second.first->path(),
-                 name, hash, found->second.second);
+    int64_t size = 1, covered = 0;
+    for (int64_t n : shape) size *= n;
+    std::vector<float> full(size_t(size), 0.0f);
+    for (const Stored& stored : found->second) {
+      const std::vector<int64_t> stored_shape = full_shape(stored);
+      if (stored_shape != shape) {
+        fail_input("{}: {} is {}, the model wants {}", path_, name, shape_text(stored_shape),
+                   shape_text(shape));
+      }
+      const Tensor t = verified(stored);
+      for_each_run_of(stored, [&](const ElementRun& run) {
+        std::memcpy(full.data() + run.full, t.ptr<float>() + run.local,
+                    size_t(run.count) * sizeof(float));
+        covered += run.count;
+      });
     }
+    if (covered != size) {
+      fail_input("{}: {} of the {} elements of {} are there", path_, covered, size, name);
+    }
+    return full;
+  }
+
+  struct Stored {
+    const SafetensorsFile* file;
+    Json entry;
+  };
+  Tensor verified(const Stored& stored) const {
+    const std::string name = stored.entry.at("name"), expected = stored.entry.at("xxh3");
+    const Tensor t = stored.file->tensor(name);
+    const std::string hash = hash_hex(hash_bytes(t.data, t.num_bytes()));
+    if (hash != expected) {
+      fail_input("{}: tensor {} is damaged: checksum {}, expected {}", stored.file->path(), name,
+                 hash, expected);
+    }
+    if (t.dtype != DType::f32) fail_input("{}: {} is not fp32", stored.file->path(), name);
     return t;
   }
-  const auto& tensors() const { return tensors_; }
+  static std::vector<int64_t> full_shape(const Stored& stored) {
+    const Json& entry = stored.entry;
+    return entry.contains("part_of") ? entry.at("part_of").at("shape") : entry.at("shape");
+  }
+  static std::string shape_text(const std::vector<int64_t>& shape) {
+    std::vector<std::string> sizes;
+    for (int64_t size : shape) sizes.push_back(std::to_string(size));
+    return "[" + join(sizes, ", ") + "]";
+  }
+  const std::map<std::string, std::vector<Stored>>& tensors() const { return tensors_; }
 
  private:
+  // Runs of the stored elements (counted from the first one stored) in the full parameter.
+  static void for_each_run_of(const Stored& stored,
+                              const std::function<void(const ElementRun&)>& body) {
+    const std::vector<int64_t> shape = full_shape(stored);
+    if (!stored.entry.contains("part_of")) {
+      int64_t n = 1;
+      for (int64_t size : shape) n *= size;
+      return body({0, 0, n});
+    }
+    const Json& part = stored.entry.at("part_of");
+    LocalBlock block;
+    block.full_columns = shape.size() == 2 ? shape[1] : 1;
+    block.first_column = part.at("columns").at(0);
+    block.columns = part.at("columns").at(1);
+    for (const Json& r : part.at("rows")) block.row_ranges.push_back({r.at(0), r.at(1), r.at(2)});
+    const int64_t begin = part.at("range").at(0), end = part.at("range").at(1);
+    for_each_run(block, begin, end, [&](const ElementRun& run) {
+      body({run.local - begin, run.full, run.count});
+    });
+  }
+
   std::string path_;
   Json manifest_;
   std::vector<std::unique_ptr<SafetensorsFile>> files_;
-  std::map<std::string, std::pair<const SafetensorsFile*, std::string>> tensors_;
+  std::map<std::string, std::vector<Stored>> tensors_;
 };
-
-void load_tensor(const Reader& reader, const std::string& path, const std::string& name,
-                 const Tensor& into) {
-  const Tensor stored = reader.read(name);
-  if (stored.rank != into.rank ||
-      !std::equal(stored.sizes.begin(), stored.sizes.begin() + stored.rank, into.sizes.begin())) {
-    fail_input("{}: {} is {}, the model wants {}", path, name, stored.to_string(),
-               into.to_string());
-  }
-  FORJA_CHECK(stored.dtype == into.dtype, "{} is {}, {} expected", name, stored.to_string(),
-              into.to_string());
-  std::memcpy(into.data, stored.data, size_t(stored.num_bytes()));
-}
 
 }  // namespace
 
@@ -200,8 +287,8 @@ std::optional<std::string> latest_checkpoint(const std::string& directory) {
 }
 
 void save_checkpoint(const std::string& directory, const TrainState& state,
-                     const ParameterStore& store, const std::string& config_yaml, int64_t keep_last,
-                     Communicator& group) {
+                     const ParameterStore& store, const CheckpointCopy& copy,
+                     const std::string& config_yaml, int64_t keep_last, Communicator& group) {
   const std::string target = directory + "/" + checkpoint_name(state.step),
                     folder = target + ".partial";
   const bool leader = group.rank() == 0;
@@ -211,7 +298,7 @@ void save_checkpoint(const std::string& directory, const TrainState& state,
       fs::remove_all(folder);
       make_directories(folder);
     });
-    agree(group, [&] { write_shard(folder, store, group.rank(), group.size()); });
+    agree(group, [&] { write_shard(folder, store, copy, group.rank()); });
     agree(group, [&] {
       if (!leader) return;
       write_manifest(folder, state, config_yaml, group.size());
@@ -232,23 +319,14 @@ void save_checkpoint(const std::string& directory, const TrainState& state,
   }
 }
 
-TrainState load_checkpoint(const Context& ctx, const std::string& path, ParameterStore& store) {
+TrainState load_checkpoint(const Context& ctx, const std::string& path, ParameterStore& store,
+                           CheckpointUse use) {
   const Reader reader(path);
   for (const auto& p : store.all()) {
-    const std::string name = "model/" + p->spec.name;
-    if (store.use() == StoreUse::inference) {
-      const Tensor stored = reader.read(name);
-      if (stored.num_elements() != p->weight.num_elements()) {
-        fail_input("{}: {} is {}, the model wants {}", path, name, stored.to_string(),
-                   p->weight.to_string());
-      }
-      convert(ctx, stored, p->weight);
-      continue;
+    for (const auto& [kind, prefix] : kStates) {
+      if (use == CheckpointUse::weights && kind != StateKind::weight) continue;
+      set_from_full(ctx, *p, kind, reader.read(prefix + p->spec.name, p->spec.shape).data());
     }
-    load_tensor(reader, path, name, p->master);
-    if (!p->spec.trainable) continue;
-    load_tensor(reader, path, "first_moment/" + p->spec.name, p->first_moment);
-    load_tensor(reader, path, "second_moment/" + p->spec.name, p->second_moment);
   }
   store.update_compute_weights(ctx);
   const Json& s = reader.manifest().at("state");
@@ -265,16 +343,20 @@ std::string describe_checkpoint(const std::string& path, bool verify) {
                   state.at("seed").get<uint64_t>());
   int64_t bytes = 0, parameters = 0;
   std::string table;
-  for (const auto& [name, entry] : reader.tensors()) {
-    const SafetensorsEntry& e = entry.first->entry(name);
-    bytes += e.end - e.begin;
-    if (verify) reader.read(name);
+  for (const auto& [name, parts] : reader.tensors()) {
+    for (const auto& stored : parts) {
+      const SafetensorsEntry& e = stored.file->entry(name);
+      bytes += e.end - e.begin;
+      if (verify) reader.verified(stored);
+    }
     if (name.rfind("model/", 0) != 0) continue;
-    parameters += e.num_elements();
-    std::vector<std::string> shape;
-    for (int64_t size : e.shape) shape.push_back(std::to_string(size));
-    table +=
-        fmt::format("  {:<44} {} [{}]\n", name.substr(6), dtype_name(e.dtype), join(shape, ", "));
+    const std::vector<int64_t> shape = Reader::full_shape(parts[0]);
+    int64_t n = 1;
+    for (int64_t size : shape) n *= size;
+    parameters += n;
+    table += fmt::format("  {:<44} {} {}{}\n", name.substr(6),
+                         dtype_name(parts[0].file->entry(name).dtype), Reader::shape_text(shape),
+                         parts.size() > 1 ? fmt::format(" in {} parts", parts.size()) : "");
   }
   out += fmt::format("{} shards, {}, {} parameters{}\n", reader.manifest().at("shards").size(),
                      format_bytes(double(bytes)), parameters,

@@ -106,11 +106,9 @@ void load_hf_weights(const Context& ctx, const std::string& directory, Parameter
       row += segment.rows;
     }
     FORJA_CHECK(row == p->spec.shape[0], "the segments of {} have {} rows", p->spec.name, row);
-    const Tensor flat = make_tensor(values.data(), DType::f32, {int64_t(values.size())});
-    const Tensor weight = p->weight.view({p->weight.num_elements()});
-    if (p->master.defined()) convert(ctx, flat, p->master.view({p->master.num_elements()}));
-    if (p->master.data != p->weight.data) convert(ctx, flat, weight);
+    set_from_full(ctx, *p, StateKind::weight, values.data());
   }
+  store.update_compute_weights(ctx);
 }
 
 }  // namespace forja

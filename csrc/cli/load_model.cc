@@ -45,7 +45,8 @@ std::unique_ptr<Generator> make_generator(const ModelSource& source, DType dtype
   return std::make_unique<Generator>(source.model, dtype, num_sequences, max_tokens,
                                      [&](const Context& ctx, ParameterStore& store) {
                                        if (is_checkpoint(source.weights)) {
-                                         load_checkpoint(ctx, source.weights, store);
+                                         load_checkpoint(ctx, source.weights, store,
+                                                         CheckpointUse::weights);
                                        } else {
                                          load_hf_weights(ctx, source.weights, store);
                                        }

@@ -83,6 +83,7 @@ int main(int argc, char** argv) {
   forja::add_chat_command(app);
   forja::add_tokenize_command(app);
   forja::add_tokenizer_command(app);
+  forja::add_plan_command(app);
   forja::add_inspect_command(app);
   forja::add_report_command(app);
   forja::add_doctor_command(app);
@@ -96,7 +97,7 @@ int main(int argc, char** argv) {
     }
     return int(forja::ExitCode::bad_input);
   } catch (const forja::Error& e) {
-    forja::log_error("{}", e.what());
+    if (*e.what()) forja::log_error("{}", e.what());  // else another rank tells
     return int(e.code());
   } catch (const std::bad_alloc&) {
     forja::log_error("out of memory");

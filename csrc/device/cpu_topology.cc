@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <cstring>
 #include <fstream>
 #include <memory>
 #include <string>
@@ -82,13 +83,14 @@ std::vector<int> one_per_core(const std::vector<int>& cpus) {
 // Did the user choose a binding, rather than mpirun by default?
 bool user_bound() {
   for (const char* name :
-       {"OMPI_MCA_hwloc_base_binding_policy", "OMPI_MCA_rmaps_base_mapping_policy",
-        "PRTE_MCA_hwloc_default_binding_policy", "SLURM_CPU_BIND_TYPE", "OMP_PLACES",
-        "GOMP_CPU_AFFINITY", "OMP_PROC_BIND"}) {
+       {"OMPI_MCA_hwloc_base_binding_policy", "PRTE_MCA_hwloc_default_binding_policy",
+        "SLURM_CPU_BIND_TYPE", "OMP_PLACES", "GOMP_CPU_AFFINITY", "OMP_PROC_BIND"}) {
     const char* value = std::getenv(name);
     if (value && *value && std::string(value) != "none") return true;
   }
-  return false;
+  // --map-by node only says where ranks go; --map-by node:PE=4 also gives each of them four cores.
+  const char* mapping = std::getenv("OMPI_MCA_rmaps_base_mapping_policy");
+  return mapping && ::strcasestr(mapping, "pe=");
 }
 
 }  // namespace

@@ -20,58 +20,72 @@ float output_std(const ModelConfig& m) {
   return float(m.initializer_range / std::sqrt(2.0 * double(m.num_hidden_layers)));
 }
 
-Linear::Spec linear_spec(const ModelConfig& m, int64_t layer, const char* part, int64_t inputs,
-                         int64_t outputs, bool bias, float std) {
-  return {layer_name(layer) + "." + part,      inputs, outputs, bias, std, int(layer) + 1,
-          hf_segments(m, layer, part, outputs)};
+Linear::Spec linear_spec(const ModelConfig& m, int64_t layer, int stage, const char* part,
+                         int64_t inputs, int64_t outputs, bool bias, float std) {
+  Linear::Spec spec{layer_name(layer) + "." + part,
+                    inputs,
+                    outputs,
+                    bias,
+                    std,
+                    stage,
+                    int(layer),
+                    TensorPlacement::columns,
+                    {},
+                    hf_segments(m, layer, part, outputs)};
+  return spec;
 }
+
+Linear::Spec column_parallel(Linear::Spec spec, std::vector<RowGroup> groups) {
+  spec.placement = TensorPlacement::rows;
+  spec.row_groups = std::move(groups);
+  return spec;
+}
+
+Linear::Spec qkv_spec(const ModelConfig& m, int64_t layer, int stage) {
+  const int64_t q = m.query_size(), kv = m.key_value_size();
+  const RowGroup key_value{kv, m.num_key_value_heads};
+  return column_parallel(linear_spec(m, layer, stage, "attention.qkv", m.hidden_size, q + 2 * kv,
+                                     m.attention_bias, float(m.initializer_range)),
+                         {{q, m.num_attention_heads}, key_value, key_value});
+}
+
+Linear::Spec up_spec(const ModelConfig& m, int64_t layer, int stage) {
+  const int64_t f = m.intermediate_size, parts = m.is_swiglu() ? 2 : 1;
+  return column_parallel(linear_spec(m, layer, stage, "mlp.up", m.hidden_size, parts * f,
+                                     m.mlp_bias, float(m.initializer_range)),
+                         std::vector<RowGroup>(size_t(parts), RowGroup{f, f}));
+}
+
+Tensor rows_of(const Tensor& t, int64_t begin, int64_t end) { return t.slice(0, begin, end); }
 
 }  // namespace
 
-StashEntries LayerStash::entries() const {
-  StashEntries out;
-  attention_norm.list(out);
-  mlp_norm.list(out);
-  out.push_back({"attention input", attention_input, StashUse::weight_gradient});
-  out.push_back({"qkv", qkv, StashUse::input_gradient});
-  if (qk.defined()) {
-    out.push_back({"normalised q and k", qk, StashUse::input_gradient});
-    out.push_back({"q rstd", q_rstd, StashUse::input_gradient});
-    out.push_back({"k rstd", k_rstd, StashUse::input_gradient});
-  }
-  out.push_back({"attention output", attention_output, StashUse::both_gradients});
-  out.push_back({"log-sum-exp", lse, StashUse::input_gradient});
-  out.push_back({"mlp input", mlp_input, StashUse::weight_gradient});
-  out.push_back({"mlp up", up, StashUse::input_gradient});
-  out.push_back({"mlp activation", activation, StashUse::weight_gradient});
-  return out;
-}
-
-DecoderLayer::DecoderLayer(ParameterStore& store, const ModelConfig& model, int64_t index)
+DecoderLayer::DecoderLayer(ParameterStore& store, const ModelConfig& model,
+                           const TensorParallel& tp, int64_t index, int stage, Recompute recompute)
     : model_(model),
+      tp_(tp),
       index_(index),
+      recompute_(recompute),
+      heads_(model.num_attention_heads / tp.size()),
+      key_value_heads_(std::max<int64_t>(1, model.num_key_value_heads / tp.size())),
+      inner_(model.intermediate_size / tp.size()),
       attention_norm_(store, model, layer_name(index) + ".attention_norm",
-                      hf_layer_name(model, index, "attention_norm"), model.hidden_size,
-                      int(index) + 1),
-      qkv_(store, linear_spec(model, index, "attention.qkv", model.hidden_size,
-                              model.query_size() + 2 * model.key_value_size(), model.attention_bias,
-                              float(model.initializer_range))),
+                      hf_layer_name(model, index, "attention_norm"), model.hidden_size, stage),
+      qkv_(store, qkv_spec(model, index, stage)),
       output_(store,
-              linear_spec(model, index, "attention.output", model.query_size(), model.hidden_size,
-                          model.attention_output_bias, output_std(model))),
+              linear_spec(model, index, stage, "attention.output", model.query_size(),
+                          model.hidden_size, model.attention_output_bias, output_std(model))),
       mlp_norm_(store, model, layer_name(index) + ".mlp_norm",
-                hf_layer_name(model, index, "mlp_norm"), model.hidden_size, int(index) + 1),
-      up_(store, linear_spec(model, index, "mlp.up", model.hidden_size,
-                             (model.is_swiglu() ? 2 : 1) * model.intermediate_size, model.mlp_bias,
-                             float(model.initializer_range))),
-      down_(store, linear_spec(model, index, "mlp.down", model.intermediate_size, model.hidden_size,
-                               model.mlp_bias, output_std(model))) {
+                hf_layer_name(model, index, "mlp_norm"), model.hidden_size, stage),
+      up_(store, up_spec(model, index, stage)),
+      down_(store, linear_spec(model, index, stage, "mlp.down", model.intermediate_size,
+                               model.hidden_size, model.mlp_bias, output_std(model))) {
   if (!model.qk_norm) return;
   const std::string name = layer_name(index) + ".attention.";
   q_norm_.emplace(store, model, name + "q_norm", hf_layer_name(model, index, "attention.q_norm"),
-                  model.head_dim, int(index) + 1);
+                  model.head_dim, stage);
   k_norm_.emplace(store, model, name + "k_norm", hf_layer_name(model, index, "attention.k_norm"),
-                  model.head_dim, int(index) + 1);
+                  model.head_dim, stage);
 }
 
 DecoderLayer::Heads DecoderLayer::split_heads(const Tensor& qkv, const Tensor& qk) const {
@@ -82,7 +96,7 @@ DecoderLayer::Heads DecoderLayer::split_heads(const Tensor& qkv, const Tensor& q
     part.strides = {t.stride(0), model_.head_dim, 1};
     return part;
   };
-  const int64_t h = model_.num_attention_heads, g = model_.num_key_value_heads;
+  const int64_t h = heads_, g = key_value_heads_;
   const Tensor& source = qk.defined() ? qk : qkv;
   return {heads(source, 0, h), heads(source, h, g), heads(qkv, h + g, g)};
 }
@@ -93,134 +107,234 @@ AttentionOptions DecoderLayer::attention_options() const {
 
 void DecoderLayer::drop(const Context& ctx, const RowInfo& rows, const Tensor& x, const Tensor& y,
                         int site) const {
-  dropout(ctx, x, y, float(model_.dropout),
-          mix_key(mix_key(rows.dropout_key, uint64_t(index_) + 1), uint64_t(site)),
-          rows.first_row * x.size(1));
+  const uint64_t key = mix_key(mix_key(rows.dropout_key, uint64_t(index_) + 1), uint64_t(site));
+  tp_.for_each_piece(x.size(0) * tp_.size(), [&](int64_t begin, int64_t end, int64_t first_row) {
+    dropout(ctx, rows_of(x, begin, end), rows_of(y, begin, end), float(model_.dropout), key,
+            (rows.first_row + first_row) * x.size(1));
+  });
 }
 
-void DecoderLayer::forward(const Context& ctx, Arena& arena, const RowInfo& rows, Tensor& residual,
-                           const Tensor& branch, bool branch_is_empty, LayerStash& stash,
-                           const KeyValueCache* cache) const {
+// ---- Forward
+
+void DecoderLayer::forward(const Context& ctx, Arena& stash_arena, const RowInfo& rows,
+                           Tensor& residual, const Tensor& branch, bool branch_is_empty,
+                           LayerStash& stash, const KeyValueCache* cache) const {
   const int64_t n = residual.size(0);
   const DType dtype = residual.dtype;
-  const bool drops = model_.dropout > 0.0 && rows.dropout_key != 0;
-
-  stash.attention_input = allocate(arena, dtype, {n, model_.hidden_size});
+  Arena& cheap = recompute_ == Recompute::none ? stash_arena : *ctx.workspace;
+  Arena& rest = recompute_ == Recompute::full ? *ctx.workspace : stash_arena;
   if (branch_is_empty) {
-    attention_norm_.forward(ctx, arena, residual, stash.attention_input, stash.attention_norm);
+    stash.attention_norm.x = residual;
   } else {
-    attention_norm_.add_forward(ctx, arena, branch, residual, stash.attention_input,
+    stash.attention_norm.x = allocate(stash_arena, dtype, {n, model_.hidden_size});
+  }
+  stash.attention_input = allocate(cheap, dtype, {n, model_.hidden_size});
+  if (branch_is_empty) {
+    attention_norm_.forward(ctx, rest, residual, stash.attention_input, stash.attention_norm);
+  } else {
+    attention_norm_.add_forward(ctx, rest, branch, residual, stash.attention_input,
                                 stash.attention_norm);
   }
-  attend(ctx, arena, rows, stash, cache);
-  output_.forward(ctx, stash.attention_output, branch);
-  if (drops) drop(ctx, rows, branch, branch, 0);
+  project_heads(ctx, rest, rows, stash);
+  attend(ctx, cheap, rows, stash, cache);
+  attention_branch(ctx, rows, stash, branch);
+  stash.mlp_norm.x = allocate(rest, dtype, {n, model_.hidden_size});
+  stash.mlp_input = allocate(cheap, dtype, {n, model_.hidden_size});
+  mlp_norm_.add_forward(ctx, rest, branch, stash.attention_norm.x, stash.mlp_input, stash.mlp_norm);
+  expand(ctx, rest, stash);
+  activate(ctx, cheap, stash);
+  {
+    ArenaScope scope(*ctx.workspace);
+    const Tensor all = tp_.all_rows(*ctx.workspace, branch);
+    tp_.reduce_scatter(ctx, all, branch, "mlp output", [&](int64_t begin, int64_t end) {
+      down_.forward(ctx, rows_of(stash.activation, begin, end), rows_of(all, begin, end));
+    });
+  }
+  if (drops(rows)) drop(ctx, rows, branch, branch, 1);
+  residual = stash.mlp_norm.x;
+}
 
-  stash.mlp_input = allocate(arena, dtype, {n, model_.hidden_size});
-  mlp_norm_.add_forward(ctx, arena, branch, stash.attention_norm.x, stash.mlp_input,
-                        stash.mlp_norm);
-  const int64_t f = model_.intermediate_size;
-  stash.up = allocate(arena, dtype, {n, model_.is_swiglu() ? 2 * f : f});
-  stash.activation = allocate(arena, dtype, {n, f});
-  up_.forward(ctx, stash.mlp_input, stash.up);
+// qkv = W h, normalised and rotated.
+void DecoderLayer::project_heads(const Context& ctx, Arena& arena, const RowInfo& rows,
+                                 LayerStash& stash) const {
+  const int64_t total = stash.attention_input.size(0) * tp_.size(), d = model_.head_dim;
+  const int64_t h = heads_, g = key_value_heads_;
+  const DType dtype = stash.attention_input.dtype;
+  stash.qkv = allocate(arena, dtype, {total, (h + 2 * g) * d});
+  if (q_norm_) {
+    stash.qk = allocate(arena, dtype, {total, (h + g) * d});
+    stash.q_rstd = allocate(arena, DType::f32, {total * h});
+    stash.k_rstd = allocate(arena, DType::f32, {total * g});
+  }
+  {
+    ArenaScope scope(*ctx.workspace);
+    const Tensor all = tp_.all_rows(*ctx.workspace, stash.attention_input);
+    tp_.gather(ctx, stash.attention_input, all, "attention input", [&](int64_t begin, int64_t end) {
+      qkv_.forward(ctx, rows_of(all, begin, end), rows_of(stash.qkv, begin, end));
+    });
+  }
+  if (q_norm_) {
+    const Heads raw = split_heads(stash.qkv, {}), normalised = split_heads(stash.qkv, stash.qk);
+    q_norm_->forward_heads(ctx, raw.q, normalised.q, stash.q_rstd);
+    k_norm_->forward_heads(ctx, raw.k, normalised.k, stash.k_rstd);
+  }
+  const Heads heads = split_heads(stash.qkv, stash.qk);
+  if (rows.rope_cos.defined()) {
+    rope(ctx, heads.q, rows.positions, rows.rope_cos, rows.rope_sin, RopeDirection::forward);
+    rope(ctx, heads.k, rows.positions, rows.rope_cos, rows.rope_sin, RopeDirection::forward);
+  }
+}
+
+void DecoderLayer::attend(const Context& ctx, Arena& arena, const RowInfo& rows, LayerStash& stash,
+                          const KeyValueCache* cache) const {
+  const int64_t total = stash.qkv.size(0), d = model_.head_dim, h = heads_;
+  const DType dtype = stash.qkv.dtype;
+  const Heads heads = split_heads(stash.qkv, stash.qk);
+  if (cache && !ctx.planning()) {
+    const size_t bytes = size_t(key_value_heads_ * d * dtype_bytes(dtype));
+    for (int64_t r = 0; r < total; ++r) {
+      std::memcpy(cache->keys.select(0, cache->rows[r]).data, heads.k.select(0, r).data, bytes);
+      std::memcpy(cache->values.select(0, cache->rows[r]).data, heads.v.select(0, r).data, bytes);
+    }
+  }
+  stash.attention_output = allocate(arena, dtype, {total, h * d});
+  stash.lse = allocate(arena, DType::f32, {h, total});
+  attention_forward(ctx, heads.q, cache ? cache->keys : heads.k, cache ? cache->values : heads.v,
+                    rows.sequences, stash.attention_output.view({total, h, d}), stash.lse,
+                    attention_options());
+}
+
+void DecoderLayer::attention_branch(const Context& ctx, const RowInfo& rows,
+                                    const LayerStash& stash, const Tensor& branch) const {
+  {
+    ArenaScope scope(*ctx.workspace);
+    const Tensor all = tp_.all_rows(*ctx.workspace, branch);
+    tp_.reduce_scatter(ctx, all, branch, "attention output", [&](int64_t begin, int64_t end) {
+      output_.forward(ctx, rows_of(stash.attention_output, begin, end), rows_of(all, begin, end));
+    });
+  }
+  if (drops(rows)) drop(ctx, rows, branch, branch, 0);
+}
+
+void DecoderLayer::expand(const Context& ctx, Arena& arena, LayerStash& stash) const {
+  const int64_t total = stash.mlp_input.size(0) * tp_.size();
+  stash.up =
+      allocate(arena, stash.mlp_input.dtype, {total, model_.is_swiglu() ? 2 * inner_ : inner_});
+  ArenaScope scope(*ctx.workspace);
+  const Tensor all = tp_.all_rows(*ctx.workspace, stash.mlp_input);
+  tp_.gather(ctx, stash.mlp_input, all, "mlp input", [&](int64_t begin, int64_t end) {
+    up_.forward(ctx, rows_of(all, begin, end), rows_of(stash.up, begin, end));
+  });
+}
+
+void DecoderLayer::activate(const Context& ctx, Arena& arena, LayerStash& stash) const {
+  stash.activation = allocate(arena, stash.up.dtype, {stash.up.size(0), inner_});
   if (model_.is_swiglu()) {
     swiglu_forward(ctx, stash.up, stash.activation);
   } else {
     gelu_forward(ctx, stash.up, stash.activation,
                  model_.mlp == "gelu_erf" ? GeluKind::erf : GeluKind::tanh);
   }
-  down_.forward(ctx, stash.activation, branch);
-  if (drops) drop(ctx, rows, branch, branch, 1);
-  residual = stash.mlp_norm.x;
 }
 
-void DecoderLayer::attend(const Context& ctx, Arena& arena, const RowInfo& rows, LayerStash& stash,
-                          const KeyValueCache* cache) const {
-  const int64_t n = stash.attention_input.size(0), d = model_.head_dim;
-  const int64_t h = model_.num_attention_heads, g = model_.num_key_value_heads;
-  const DType dtype = stash.attention_input.dtype;
-  stash.qkv = allocate(arena, dtype, {n, (h + 2 * g) * d});
-  qkv_.forward(ctx, stash.attention_input, stash.qkv);
-  if (q_norm_) {
-    stash.qk = allocate(arena, dtype, {n, (h + g) * d});
-    stash.q_rstd = allocate(arena, DType::f32, {n * h});
-    stash.k_rstd = allocate(arena, DType::f32, {n * g});
-    const Heads raw = split_heads(stash.qkv, {}), normalised = split_heads(stash.qkv, stash.qk);
-    q_norm_->forward_heads(ctx, raw.q, normalised.q, stash.q_rstd);
-    k_norm_->forward_heads(ctx, raw.k, normalised.k, stash.k_rstd);
+void DecoderLayer::restore(const Context& ctx, Arena& arena, const RowInfo& rows,
+                           LayerStash& stash) const {
+  if (recompute_ == Recompute::none) return;
+  const TimeSplit::Scope time(tp_.times(), TimeKind::recompute);
+  const Tensor x = stash.attention_norm.x;
+  const int64_t n = x.size(0), e = model_.hidden_size;
+  stash.attention_input = allocate(arena, x.dtype, {n, e});
+  stash.mlp_input = allocate(arena, x.dtype, {n, e});
+  attention_norm_.forward(ctx, arena, x, stash.attention_input, stash.attention_norm);
+  if (recompute_ == Recompute::full) project_heads(ctx, arena, rows, stash);
+  attend(ctx, arena, rows, stash, nullptr);
+  if (recompute_ == Recompute::full) {
+    stash.mlp_norm.x = allocate(arena, x.dtype, {n, e});
+    const Tensor branch = allocate(arena, x.dtype, {n, e});
+    attention_branch(ctx, rows, stash, branch);
+    mlp_norm_.add_forward(ctx, arena, branch, x, stash.mlp_input, stash.mlp_norm);
+    expand(ctx, arena, stash);
+  } else {
+    mlp_norm_.forward(ctx, arena, stash.mlp_norm.x, stash.mlp_input, stash.mlp_norm);
   }
-  Heads heads = split_heads(stash.qkv, stash.qk);
-  if (rows.rope_cos.defined()) {
-    rope(ctx, heads.q, rows.positions, rows.rope_cos, rows.rope_sin, RopeDirection::forward);
-    rope(ctx, heads.k, rows.positions, rows.rope_cos, rows.rope_sin, RopeDirection::forward);
-  }
-  if (cache && !ctx.planning()) {
-    const size_t bytes = size_t(g * d * dtype_bytes(dtype));
-    for (int64_t r = 0; r < n; ++r) {
-      std::memcpy(cache->keys.select(0, cache->rows[r]).data, heads.k.select(0, r).data, bytes);
-      std::memcpy(cache->values.select(0, cache->rows[r]).data, heads.v.select(0, r).data, bytes);
-    }
-  }
-  stash.attention_output = allocate(arena, dtype, {n, h * d});
-  stash.lse = allocate(arena, DType::f32, {h, n});
-  attention_forward(ctx, heads.q, cache ? cache->keys : heads.k, cache ? cache->values : heads.v,
-                    rows.sequences, stash.attention_output.view({n, h, d}), stash.lse,
-                    attention_options());
+  activate(ctx, arena, stash);
 }
+
+// ---- Backward
 
 void DecoderLayer::backward_input(const Context& ctx, Arena& made, const RowInfo& rows,
                                   LayerStash& stash, const Tensor& d_out,
                                   const Tensor& d_in) const {
-  const int64_t n = d_out.size(0), e = model_.hidden_size, f = model_.intermediate_size;
+  const int64_t n = d_out.size(0), e = model_.hidden_size;
   const DType dtype = d_out.dtype;
-  const bool drops = model_.dropout > 0.0 && rows.dropout_key != 0;
-
-  stash.d_mlp_output = d_out;
-  if (drops) {
-    stash.d_mlp_output = allocate(made, dtype, {n, e});
-    drop(ctx, rows, d_out, stash.d_mlp_output, 1);
+  restore(ctx, made, rows, stash);
+  // `made` may be the workspace: everything made is allocated outside of its scopes.
+  Tensor d_branch = d_out;
+  if (drops(rows)) {
+    d_branch = allocate(made, dtype, {n, e});
+    drop(ctx, rows, d_out, d_branch, 1);
   }
-  // The made arena may be the workspace: everything made is allocated outside of its scopes.
-  // For gelu the gradient of the activation becomes that of `up` in place.
-  stash.d_up = allocate(made, dtype, {n, stash.up.size(1)});
+  stash.d_mlp_output = tp_.all_rows(made, d_branch);
+  stash.d_up = allocate(made, dtype, {stash.up.size(0), stash.up.size(1)});
   const Tensor d_mid = allocate(made, dtype, {n, e});
-  {
-    ArenaScope scope(*ctx.workspace);
-    if (model_.is_swiglu()) {
-      const Tensor d_activation = allocate(*ctx.workspace, dtype, {n, f});
-      down_.backward_input(ctx, stash.d_mlp_output, d_activation);
-      swiglu_backward(ctx, d_activation, stash.up, stash.d_up);
-    } else {
-      down_.backward_input(ctx, stash.d_mlp_output, stash.d_up);
-      gelu_backward(ctx, stash.d_up, stash.up, stash.d_up,
-                    model_.mlp == "gelu_erf" ? GeluKind::erf : GeluKind::tanh);
-    }
-    up_.backward_input(ctx, stash.d_up, d_mid);
-    mlp_norm_.backward(ctx, stash.mlp_norm, d_mid, d_out, d_mid);
+  mlp_backward(ctx, stash, d_branch, d_mid);
+  mlp_norm_.backward(ctx, stash.mlp_norm, d_mid, d_out, d_mid);
+
+  d_branch = d_mid;
+  if (drops(rows)) {
+    d_branch = allocate(made, dtype, {n, e});
+    drop(ctx, rows, d_mid, d_branch, 0);
   }
-  stash.d_attention_branch = d_mid;
-  if (drops) {
-    stash.d_attention_branch = allocate(made, dtype, {n, e});
-    drop(ctx, rows, d_mid, stash.d_attention_branch, 0);
-  }
-  stash.d_qkv = allocate(made, dtype, {n, stash.qkv.size(1)});
-  {
-    ArenaScope scope(*ctx.workspace);
-    const Tensor d_attention = allocate(*ctx.workspace, dtype, {n, model_.query_size()});
-    output_.backward_input(ctx, stash.d_attention_branch, d_attention);
-    attend_backward(ctx, rows, stash, d_attention);
-  }
-  qkv_.backward_input(ctx, stash.d_qkv, d_in);
+  stash.d_attention_branch = tp_.all_rows(made, d_branch);
+  stash.d_qkv = allocate(made, dtype, {stash.qkv.size(0), stash.qkv.size(1)});
+  ArenaScope scope(*ctx.workspace);
+  const Tensor d_attention =
+      allocate(*ctx.workspace, dtype, {stash.qkv.size(0), heads_ * model_.head_dim});
+  tp_.gather(ctx, d_branch, stash.d_attention_branch, "attention output gradient",
+             [&](int64_t begin, int64_t end) {
+               output_.backward_input(ctx, rows_of(stash.d_attention_branch, begin, end),
+                                      rows_of(d_attention, begin, end));
+             });
+  attend_backward(ctx, rows, stash, d_attention);
+  const Tensor all = tp_.all_rows(*ctx.workspace, d_in);
+  tp_.reduce_scatter(ctx, all, d_in, "attention input gradient", [&](int64_t begin, int64_t end) {
+    qkv_.backward_input(ctx, rows_of(stash.d_qkv, begin, end), rows_of(all, begin, end));
+  });
   attention_norm_.backward(ctx, stash.attention_norm, d_in, d_mid, d_in);
+}
+
+// From the gradient of the MLP's output (own rows) to that of its input. For gelu the gradient of
+// the activation becomes that of `up` in place.
+void DecoderLayer::mlp_backward(const Context& ctx, const LayerStash& stash, const Tensor& d_branch,
+                                const Tensor& d_mid) const {
+  ArenaScope scope(*ctx.workspace);
+  const Tensor d_activation =
+      model_.is_swiglu() ? allocate(*ctx.workspace, d_mid.dtype, {stash.activation.size(0), inner_})
+                         : stash.d_up;
+  tp_.gather(ctx, d_branch, stash.d_mlp_output, "mlp output gradient",
+             [&](int64_t begin, int64_t end) {
+               down_.backward_input(ctx, rows_of(stash.d_mlp_output, begin, end),
+                                    rows_of(d_activation, begin, end));
+             });
+  if (model_.is_swiglu()) {
+    swiglu_backward(ctx, d_activation, stash.up, stash.d_up);
+  } else {
+    gelu_backward(ctx, stash.d_up, stash.up, stash.d_up,
+                  model_.mlp == "gelu_erf" ? GeluKind::erf : GeluKind::tanh);
+  }
+  const Tensor all = tp_.all_rows(*ctx.workspace, d_mid);
+  tp_.reduce_scatter(ctx, all, d_mid, "mlp input gradient", [&](int64_t begin, int64_t end) {
+    up_.backward_input(ctx, rows_of(stash.d_up, begin, end), rows_of(all, begin, end));
+  });
 }
 
 void DecoderLayer::attend_backward(const Context& ctx, const RowInfo& rows, const LayerStash& stash,
                                    const Tensor& d_attention) const {
-  const int64_t n = d_attention.size(0), h = model_.num_attention_heads, d = model_.head_dim;
+  const int64_t total = d_attention.size(0), h = heads_, d = model_.head_dim;
   const Heads heads = split_heads(stash.qkv, stash.qk), gradients = split_heads(stash.d_qkv, {});
-  attention_backward(ctx, d_attention.view({n, h, d}), heads.q, heads.k, heads.v,
-                     stash.attention_output.view({n, h, d}), stash.lse, rows.sequences, gradients.q,
-                     gradients.k, gradients.v, attention_options());
+  attention_backward(ctx, d_attention.view({total, h, d}), heads.q, heads.k, heads.v,
+                     stash.attention_output.view({total, h, d}), stash.lse, rows.sequences,
+                     gradients.q, gradients.k, gradients.v, attention_options());
   if (rows.rope_cos.defined()) {
     rope(ctx, gradients.q, rows.positions, rows.rope_cos, rows.rope_sin, RopeDirection::backward);
     rope(ctx, gradients.k, rows.positions, rows.rope_cos, rows.rope_sin, RopeDirection::backward);
@@ -231,11 +345,34 @@ void DecoderLayer::attend_backward(const Context& ctx, const RowInfo& rows, cons
   k_norm_->backward_heads(ctx, gradients.k, raw.k, stash.k_rstd, gradients.k);
 }
 
+// The inputs of the column-parallel layers are gathered again: only this rank's rows were kept.
 void DecoderLayer::backward_weight(const Context& ctx, const LayerStash& stash) const {
+  ArenaScope scope(*ctx.workspace);
+  const Tensor mlp_input = tp_.all_rows(*ctx.workspace, stash.mlp_input),
+               attention_input = tp_.all_rows(*ctx.workspace, stash.attention_input);
   down_.backward_weight(ctx, stash.d_mlp_output, stash.activation);
-  up_.backward_weight(ctx, stash.d_up, stash.mlp_input);
+  tp_.gather(ctx, stash.mlp_input, mlp_input, "mlp input again");
+  up_.backward_weight(ctx, stash.d_up, mlp_input);
   output_.backward_weight(ctx, stash.d_attention_branch, stash.attention_output);
-  qkv_.backward_weight(ctx, stash.d_qkv, stash.attention_input);
+  tp_.gather(ctx, stash.attention_input, attention_input, "attention input again");
+  qkv_.backward_weight(ctx, stash.d_qkv, attention_input);
+}
+
+void check_tensor_parallel(const ModelConfig& model, int tp, int64_t rows) {
+  const auto check = [&](int64_t size, const char* name, bool fewer_allowed) {
+    if (size % tp == 0 || (fewer_allowed && tp % size == 0)) return;
+    fail_input("parallel.tp {} does not divide model.{} {}{}", tp, name, size,
+               fewer_allowed ? ", nor the other way round" : "");
+  };
+  check(model.num_attention_heads, "num_attention_heads", false);
+  check(model.num_key_value_heads, "num_key_value_heads", true);
+  check(model.intermediate_size, "intermediate_size", false);
+  if (rows % tp != 0) {
+    fail_input(
+        "parallel.tp {} does not divide the {} tokens of a micro-batch (train.micro_batch_size x "
+        "data.sequence_length): the sequence is split between layers",
+        tp, rows);
+  }
 }
 
 }  // namespace forja

@@ -10,7 +10,10 @@ Linear::Linear(ParameterStore& store, const Spec& spec) {
   weight.name = spec.name + ".weight";
   weight.shape = {spec.outputs, spec.inputs};
   weight.init_std = spec.init_std;
-  weight.unit = spec.unit;
+  weight.stage = spec.stage;
+  weight.unit = spec.layer;
+  weight.placement = spec.placement;
+  weight.row_groups = spec.row_groups;
   for (HfSegment segment : spec.segments) {
     segment.name += ".weight";
     weight.segments.push_back(segment);
@@ -22,10 +25,19 @@ Linear::Linear(ParameterStore& store, const Spec& spec) {
   bias.shape = {spec.outputs};
   bias.init = InitKind::zeros;
   bias.decay = false;
-  bias.unit = spec.unit;
+  bias.stage = spec.stage;
+  if (spec.placement == TensorPlacement::rows) {
+    bias.unit = spec.layer;
+    bias.placement = spec.placement;
+    bias.row_groups = spec.row_groups;
+  } else {
+    bias.kind = UnitKind::replicated;
+  }
   for (HfSegment segment : spec.segments)
     bias.segments.push_back({segment.name + ".bias", segment.rows, false});
-  bias_ = store.declare(bias);
+  // Of a sum over ranks, one adds the bias, and one has its gradient.
+  Parameter* declared = store.declare(bias);
+  if (bias.kind == UnitKind::layer || store.options().tp_rank == 0) bias_ = declared;
 }
 
 void Linear::forward(const Context& ctx, const Tensor& x, const Tensor& y) const {

@@ -8,13 +8,14 @@ namespace forja {
 namespace {
 
 ParameterSpec vector_spec(const std::string& name, const std::string& hf_name, int64_t size,
-                          InitKind init, int unit) {
+                          InitKind init, int stage) {
   ParameterSpec spec;
   spec.name = name;
   spec.shape = {size};
   spec.init = init;
   spec.decay = false;
-  spec.unit = unit;
+  spec.stage = stage;
+  spec.kind = UnitKind::replicated;
   spec.segments = {{hf_name, size, false}};
   return spec;
 }
@@ -23,20 +24,14 @@ Tensor gradient_of(const Parameter* p) { return p ? p->gradient : Tensor{}; }
 
 }  // namespace
 
-void Norm::Stash::list(StashEntries& out) const {
-  out.push_back({"norm input", x, StashUse::input_gradient});
-  if (mean.defined()) out.push_back({"norm mean", mean, StashUse::input_gradient});
-  out.push_back({"norm rstd", rstd, StashUse::input_gradient});
-}
-
 Norm::Norm(ParameterStore& store, const ModelConfig& model, const std::string& name,
-           const std::string& hf_name, int64_t size, int unit)
+           const std::string& hf_name, int64_t size, int stage)
     : layer_norm_(model.is_layer_norm()), eps_(float(model.norm_eps)) {
-  weight_ =
-      store.declare(vector_spec(name + ".weight", hf_name + ".weight", size, InitKind::ones, unit));
+  weight_ = store.declare(
+      vector_spec(name + ".weight", hf_name + ".weight", size, InitKind::ones, stage));
   if (layer_norm_)
     bias_ =
-        store.declare(vector_spec(name + ".bias", hf_name + ".bias", size, InitKind::zeros, unit));
+        store.declare(vector_spec(name + ".bias", hf_name + ".bias", size, InitKind::zeros, stage));
 }
 
 void Norm::allocate_statistics(Arena& arena, int64_t rows, Stash& stash) const {
@@ -58,7 +53,6 @@ void Norm::forward(const Context& ctx, Arena& arena, const Tensor& x, const Tens
 void Norm::add_forward(const Context& ctx, Arena& arena, const Tensor& x, const Tensor& residual,
                        const Tensor& y, Stash& stash) const {
   allocate_statistics(arena, x.size(0), stash);
-  stash.x = allocate(arena, x.dtype, {x.size(0), x.size(1)});
   if (layer_norm_) {
     add_layer_norm_forward(ctx, x, residual, weight_->weight, bias_->weight, stash.x, y, stash.mean,
                            stash.rstd, eps_);

@@ -24,7 +24,7 @@ void check_indices(const char* op, const char* name, const Tensor& indices, int6
 }  // namespace
 
 void embedding_forward(const Context& ctx, const Tensor& ids, const Tensor& table,
-                       const Tensor& positions, const Tensor& position_table, const Tensor& out) {
+                       int64_t first_row, int64_t total_rows, const Tensor& out) {
   constexpr const char* kOp = "embedding_forward";
   require_cpu(ctx, kOp);
   check_float(kOp, "out", out);
@@ -32,19 +32,26 @@ void embedding_forward(const Context& ctx, const Tensor& ids, const Tensor& tabl
   check_last_dim_contiguous(kOp, "out", out);
   check_table(kOp, "table", table, out);
   check_indices(kOp, "ids", ids, out.size(0));
-  if (position_table.defined()) {
-    check_table(kOp, "position_table", position_table, out);
-    check_indices(kOp, "positions", positions, out.size(0));
-  }
+  if (ctx.planning()) return;
+  check_index_range(kOp, "ids", ids, total_rows);
+  cpu::embedding_forward(ids, table, first_row, out);
+}
+
+void embedding_add(const Context& ctx, const Tensor& ids, const Tensor& table, const Tensor& out) {
+  constexpr const char* kOp = "embedding_add";
+  require_cpu(ctx, kOp);
+  check_float(kOp, "out", out);
+  check_rank(kOp, "out", out, 2);
+  check_last_dim_contiguous(kOp, "out", out);
+  check_table(kOp, "table", table, out);
+  check_indices(kOp, "ids", ids, out.size(0));
   if (ctx.planning()) return;
   check_index_range(kOp, "ids", ids, table.size(0));
-  if (position_table.defined())
-    check_index_range(kOp, "positions", positions, position_table.size(0));
-  cpu::embedding_forward(ids, table, positions, position_table, out);
+  cpu::embedding_add(ids, table, out);
 }
 
 void embedding_backward(const Context& ctx, const Tensor& dout, const Tensor& ids,
-                        const Tensor& table_gradient) {
+                        int64_t first_row, const Tensor& table_gradient) {
   constexpr const char* kOp = "embedding_backward";
   require_cpu(ctx, kOp);
   check_float(kOp, "dout", dout);
@@ -57,8 +64,7 @@ void embedding_backward(const Context& ctx, const Tensor& dout, const Tensor& id
   FORJA_CHECK(table_gradient.size(1) == dout.size(1), "{}: {} beside rows of {}", kOp,
               table_gradient.to_string(), dout.to_string());
   if (ctx.planning()) return;
-  check_index_range(kOp, "ids", ids, table_gradient.size(0));
-  cpu::embedding_backward(dout, ids, table_gradient);
+  cpu::embedding_backward(dout, ids, first_row, table_gradient);
 }
 
 }  // namespace forja

@@ -24,4 +24,17 @@ void log_probability(const Context& ctx, const Tensor& maximum, const Tensor& su
   }
 }
 
+void rescale_sum_exp(const Context& ctx, const Tensor& maximum, const Tensor& largest,
+                     const Tensor& sum_exp) {
+  const int64_t n = sum_exp.num_elements();
+  for (const Tensor* t : {&maximum, &largest, &sum_exp}) {
+    FORJA_CHECK(t->dtype == DType::f32 && t->is_contiguous() && t->num_elements() == n,
+                "rescale_sum_exp: {} for {} tokens", t->to_string(), n);
+  }
+  if (ctx.planning()) return;
+  FORJA_CHECK(maximum.device.is_cpu(), "no CUDA version of rescale_sum_exp in this build");
+  for (int64_t i = 0; i < n; ++i)
+    sum_exp.ptr<float>()[i] *= std::exp(maximum.ptr<float>()[i] - largest.ptr<float>()[i]);
+}
+
 }  // namespace forja

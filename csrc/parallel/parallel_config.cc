@@ -1,17 +1,33 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "forja/parallel/parallel_config.h"
 
+#include <fmt/core.h>
+
 #include <algorithm>
+
+#include "forja/base/text.h"
+#include "forja/parallel/schedule.h"
 
 namespace forja {
 namespace {
 
 const std::vector<std::string> kRecompute = {"none", "selective", "full"};
 
+// A name, or a file, which is found from where the key is given.
+void check_schedule(ConfigVisitor& v, std::string& schedule) {
+  if (is_schedule_file(schedule)) return v.path("schedule", schedule, "");
+  const std::vector<std::string>& names = schedule_names();
+  if (std::find(names.begin(), names.end(), schedule) != names.end()) return;
+  const std::string near = nearest_name(schedule, names);
+  v.fault("schedule",
+          fmt::format("expected one of {} or a .csv file, found {}{}", join(names, ", "), schedule,
+                      near.empty() ? "" : fmt::format("; did you mean {}?", near)));
+}
+
 }  // namespace
 
 void ParallelConfig::visit(ConfigVisitor& v) {
-  const Check<int64_t> only_one = between(1, 1);
+  const Check<int64_t> only_one = between(int64_t(1), int64_t(1));
   v.field("tp", tp,
           "Tensor-parallel ranks: each layer is split over them, and the sequence between layers.",
           positive<int64_t>());
@@ -47,6 +63,7 @@ void ParallelConfig::visit(ConfigVisitor& v) {
           "Size in MiB of the gradient buckets that are reduced while backward runs.",
           positive<int64_t>());
   if (!v.reading()) return;
+  check_schedule(v, schedule);
   for (const std::string& name : layer_recompute) {
     if (std::find(kRecompute.begin(), kRecompute.end(), name) == kRecompute.end())
       v.fault("layer_recompute", "expected none, selective or full, found " + name);

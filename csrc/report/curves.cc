@@ -144,7 +144,7 @@ Chart time_chart(const RunData& run) {
   for (size_t part = 0; part < parts.size(); ++part) {
     for (Point& point : parts[part]) point.y *= milliseconds ? 1e3 : 1.0;
     chart.series.push_back(
-        {kTimeParts[part], kTimeColors[part], Stroke::line, std::move(parts[part])});
+        {kTimeLabels[part], kTimeColors[part], Stroke::line, std::move(parts[part])});
   }
   return chart;
 }

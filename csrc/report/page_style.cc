@@ -10,13 +10,13 @@ std::string_view page_style() {
 :root {
   --page: #f6f7f8; --card: #ffffff; --text: #1b2126; --muted: #5b6670; --rule: #e2e6e9; --axis: #aab3ba;
   --warn: #fff6e5; --warn-rule: #e0b050;
-  --k1: #0072b2; --k2: #d55e00; --k3: #00845f; --k4: #a5447e; --k5: #b67a00; --k6: #7cc0e8; --k9: #a7b0b7;
+  --k1: #0072b2; --k2: #d55e00; --k3: #00845f; --k4: #a5447e; --k5: #b67a00; --k6: #7cc0e8; --k7: #7a5fb0; --k8: #b8433f; --k9: #a7b0b7;
 }
 @media screen and (prefers-color-scheme: dark) {
   :root:not([data-theme=light]) {
     --page: #121517; --card: #1a1e21; --text: #e5e9ec; --muted: #9aa5ad; --rule: #2b3135; --axis: #56616a;
     --warn: #2b2413; --warn-rule: #8a6d2a;
-    --k1: #5aaee8; --k2: #f58549; --k3: #35c198; --k4: #dd8fbf; --k5: #e8b84a; --k6: #2c6f9f; --k9: #68737b;
+    --k1: #5aaee8; --k2: #f58549; --k3: #35c198; --k4: #dd8fbf; --k5: #e8b84a; --k6: #2c6f9f; --k7: #b49ae0; --k8: #ea8b86; --k9: #68737b;
     color-scheme: dark;
   }
 }
@@ -24,7 +24,7 @@ std::string_view page_style() {
   :root[data-theme=dark] {
     --page: #121517; --card: #1a1e21; --text: #e5e9ec; --muted: #9aa5ad; --rule: #2b3135; --axis: #56616a;
     --warn: #2b2413; --warn-rule: #8a6d2a;
-    --k1: #5aaee8; --k2: #f58549; --k3: #35c198; --k4: #dd8fbf; --k5: #e8b84a; --k6: #2c6f9f; --k9: #68737b;
+    --k1: #5aaee8; --k2: #f58549; --k3: #35c198; --k4: #dd8fbf; --k5: #e8b84a; --k6: #2c6f9f; --k7: #b49ae0; --k8: #ea8b86; --k9: #68737b;
     color-scheme: dark;
   }
 }
@@ -81,7 +81,7 @@ figcaption { margin-bottom: 6px; }
   border-radius: 50%; background: var(--c); }
 .swatch.event { width: 0; height: 12px; margin-left: 6px; border: 0; border-left: 1.5px dashed var(--k2); }
 .c1 { --c: var(--k1); } .c2 { --c: var(--k2); } .c3 { --c: var(--k3); } .c4 { --c: var(--k4); }
-.c5 { --c: var(--k5); } .c6 { --c: var(--k6); } .c9 { --c: var(--k9); }
+.c5 { --c: var(--k5); } .c6 { --c: var(--k6); } .c7 { --c: var(--k7); } .c8 { --c: var(--k8); } .c9 { --c: var(--k9); }
 .frame { position: relative; display: grid; grid-template: 190px 24px / 44px minmax(0, 1fr); padding-top: 6px; }
 .frame.tall { grid-template-rows: 300px 24px; }
 .ys, .xs { position: relative; color: var(--muted); font-size: 12px; }

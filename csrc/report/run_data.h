@@ -12,8 +12,19 @@
 
 namespace forja {
 
-inline constexpr std::array<const char*, 6> kTimeParts = {"data",          "forward",   "backward",
-                                                          "communication", "optimizer", "other"};
+// The keys of "time" in metrics.jsonl, and what the report calls them.
+inline constexpr std::array<const char*, 9> kTimeParts = {"data",      "forward",   "backward",
+                                                          "recompute", "wait_tp",   "wait_pp",
+                                                          "wait_dp",   "optimizer", "other"};
+inline constexpr std::array<const char*, 9> kTimeLabels = {"data",
+                                                           "forward",
+                                                           "backward",
+                                                           "recompute",
+                                                           "tensor-parallel wait",
+                                                           "pipeline wait",
+                                                           "data-parallel wait",
+                                                           "optimizer",
+                                                           "other"};
 
 // One training step; NaN where the line does not say. Single precision: a run has up to millions of
 // them.

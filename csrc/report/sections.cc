@@ -257,7 +257,7 @@ std::string time_table(const RunData& run) {
         "<tr><th scope=\"row\"><i class=\"swatch area c{0}\"></i>{1}</th><td>{2}</td><td>{3:.1f} "
         "%</td>"
         "<td class=\"bar\"><i class=\"c{0}\" style=\"width:{4:.1f}%\"></i></td></tr>\n",
-        kTimeColors[part], kTimeParts[part], format_value(scale * mean_s[part]), share,
+        kTimeColors[part], kTimeLabels[part], format_value(scale * mean_s[part]), share,
         100 * mean_s[part] / largest_s);
   }
   return html + fmt::format(

@@ -12,7 +12,7 @@
 namespace forja {
 
 // The colours of kTimeParts, of those in page_style.cc.
-inline constexpr std::array<int, kTimeParts.size()> kTimeColors = {4, 6, 1, 2, 3, 9};
+inline constexpr std::array<int, kTimeParts.size()> kTimeColors = {4, 6, 1, 5, 8, 7, 2, 3, 9};
 
 // The charts of what the run recorded, in the order of the page; what it did not record is left
 // out.

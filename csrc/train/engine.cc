@@ -1,116 +1,216 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "forja/train/engine.h"
 
-#include <chrono>
+#include <algorithm>
 #include <cmath>
 
+#include "csrc/train/stage.h"
 #include "forja/base/philox.h"
 #include "forja/ops/elementwise.h"
+#include "forja/parallel/stage_layout.h"
 
 namespace forja {
 namespace {
 
-// Adds the seconds of its life to a counter.
-class Timer {
- public:
-  explicit Timer(double& total) : total_(total), begin_(std::chrono::steady_clock::now()) {}
-  Timer(const Timer&) = delete;
-  Timer& operator=(const Timer&) = delete;
-  ~Timer() {
-    total_ += std::chrono::duration<double>(std::chrono::steady_clock::now() - begin_).count();
-  }
-
- private:
-  double& total_;
-  std::chrono::steady_clock::time_point begin_;
-};
-
-std::vector<Action> actions_of_one_stage(int64_t num_microbatches) {
-  std::vector<Action> actions;
-  for (int m = 0; m < int(num_microbatches); ++m) {
-    actions.push_back({ActionKind::forward, 0, m});
-    actions.push_back({ActionKind::backward, 0, m});
-  }
-  actions.push_back({ActionKind::reduce_gradients, 0});
-  return actions;
-}
-
 constexpr uint64_t kDropoutStream = 0xD20;
 
-template <class Make>
-auto arena(const char* name, const MemoryPlan* plan, Make bytes) {
-  return plan ? Arena(name, Device{}, bytes(*plan)) : Arena(name);
+Arena make_arena(const char* name, const MemoryPlan* plan, int64_t MemoryPlan::*bytes) {
+  return plan ? Arena(name, Device{}, plan->*bytes) : Arena(name);
+}
+
+StoreOptions store_options(const EngineConfig& config, const Mesh& mesh) {
+  return {.compute_dtype = config.compute_dtype,
+          .use = StoreUse::training,
+          .tp_rank = mesh.coordinates.tp,
+          .tp_size = mesh.dims.tp,
+          .zero = int(config.parallel.zero),
+          .shard_rank = mesh.shard_rank(),
+          .num_shards = mesh.dims.dp_shard,
+          .bucket_bytes = config.bucket_bytes};
+}
+
+int stages_of(const EngineConfig& config) {
+  return num_stages(config.parallel.schedule, int(config.parallel.pp),
+                    int(config.parallel.virtual_stages));
+}
+
+Schedule full_schedule(const EngineConfig& config, int64_t num_microbatches) {
+  return add_communication(make_schedule(config.parallel.schedule, int(config.parallel.pp),
+                                         int(config.parallel.virtual_stages),
+                                         int(num_microbatches)));
+}
+
+bool ends_on_two_ranks(const EngineConfig& config, const Schedule& schedule) {
+  return config.model.tie_word_embeddings &&
+         schedule.rank_of_stage.front() != schedule.rank_of_stage.back();
+}
+
+bool splits_backward(const Schedule& schedule) {
+  for (const auto& actions : schedule.actions)
+    for (const Action& a : actions)
+      if (a.kind == ActionKind::backward_weight) return true;
+  return false;
 }
 
 }  // namespace
 
+int64_t MemoryPlan::activations() const {
+  int64_t sum = 0;
+  for (const Stash& s : stashes) sum += s.bytes * s.count;
+  return sum;
+}
+
+void check_layout(const EngineConfig& config, const ParallelDims& dims) {
+  check_tensor_parallel(config.model, dims.tp, config.micro_batch_size * config.sequence_length);
+  layers_of_stages(config.parallel, config.model.num_hidden_layers, stages_of(config));
+  const auto& layers = config.parallel.layer_recompute;
+  if (!layers.empty() && int64_t(layers.size()) != config.model.num_hidden_layers) {
+    fail_input("parallel.layer_recompute has {} entries, the model {} layers", layers.size(),
+               config.model.num_hidden_layers);
+  }
+  full_schedule(config, config.num_microbatches);
+}
+
+MeshOptions mesh_options(const EngineConfig& config) {
+  MeshOptions options{.num_key_value_heads = int(config.model.num_key_value_heads)};
+  const Schedule schedule = full_schedule(config, config.num_microbatches);
+  if (ends_on_two_ranks(config, schedule)) {
+    options.embedding_pp = schedule.rank_of_stage.front();
+    options.head_pp = schedule.rank_of_stage.back();
+  }
+  return options;
+}
+
 TrainEngine::TrainEngine(const EngineConfig& config, Mesh& mesh, const MemoryPlan* plan)
     : config_(config),
       mesh_(&mesh),
-      weights_(arena("weights", plan, [](const MemoryPlan& p) { return p.weights; })),
-      gradients_(arena("gradients", plan, [](const MemoryPlan& p) { return p.gradients; })),
-      optimizer_arena_(arena("optimizer", plan, [](const MemoryPlan& p) { return p.optimizer; })),
-      activations_(arena("activations", plan, [](const MemoryPlan& p) { return p.activations; })),
-      inputs_(arena("inputs", plan, [](const MemoryPlan& p) { return p.inputs; })),
-      workspace_(arena("workspace", plan, [](const MemoryPlan& p) { return p.workspace; })),
+      weights_(make_arena("weights", plan, &MemoryPlan::weights)),
+      gradients_(make_arena("gradients", plan, &MemoryPlan::gradients)),
+      optimizer_arena_(make_arena("optimizer", plan, &MemoryPlan::optimizer)),
+      inputs_(make_arena("inputs", plan, &MemoryPlan::inputs)),
+      workspace_(make_arena("workspace", plan, &MemoryPlan::workspace)),
       context_{Device{}, &workspace_},
-      store_(config.compute_dtype, StoreUse::training),
-      decoder_(store_, config.model, config.sequence_length) {
+      store_(store_options(config, mesh)) {
+  make_stages(plan);
   store_.allocate_all(weights_, gradients_, optimizer_arena_);
-  decoder_.allocate_constants(weights_);
+  for (auto& stage : stages_) stage->decoder->allocate_constants(weights_);
   optimizer_ = std::make_unique<Optimizer>(store_, config.optimizer, optimizer_arena_);
-  reducer_ = std::make_unique<GradientReducer>(store_, *mesh.gradient, config.bucket_bytes);
-  const int64_t rows = config.micro_batch_size * config.sequence_length;
-  for (int64_t m = 0; m < config.num_microbatches; ++m) {
-    batch_.push_back(allocate_micro_batch(inputs_, config.micro_batch_size, config.sequence_length,
-                                          config.document_mask));
+  sync_ = std::make_unique<ParameterSync>(store_, mesh, times_, weights_, gradients_);
+  make_inputs();
+  for (auto& stage : stages_) {
+    stage->decoder->set_hooks(
+        {[this](int64_t layer, int64_t next) { sync_->use_layer(int(layer), int(next)); },
+         [this](int64_t layer) { sync_->begin_gradient(context_, int(layer)); },
+         [this](int64_t layer) { sync_->end_gradient(context_, int(layer), completing_); }});
+  }
+}
+
+TrainEngine::~TrainEngine() = default;
+
+void TrainEngine::make_stages(const MemoryPlan* plan) {
+  const Schedule& s = schedule(config_.num_microbatches);
+  const auto layers =
+      layers_of_stages(config_.parallel, config_.model.num_hidden_layers, s.num_stages());
+  const TensorParallel tp(*mesh_->tp, times_);
+  for (int index : s.stages_of_rank(mesh_->coordinates.pp)) {
+    auto stage = std::make_unique<Stage>();
+    stage->index = index;
+    const StageRange range{index,      layers[size_t(index)].first, layers[size_t(index)].second,
+                           index == 0, index + 1 == s.num_stages(), ends_on_two_ranks(config_, s)};
+    stage->decoder = std::make_unique<Decoder>(store_, config_.model, config_.sequence_length,
+                                               range, tp, config_.parallel);
+    const StageNeeds needs = needs_of_stage(s, index);
+    stage->slots.resize(size_t(needs.slots));
+    const size_t local = stages_.size();
+    for (Slot& slot : stage->slots) {
+      slot.arena =
+          plan ? std::make_unique<Arena>("activations", Device{}, plan->stashes[local].bytes)
+               : std::make_unique<Arena>("activations");
+    }
+    stages_.push_back(std::move(stage));
+  }
+}
+
+void TrainEngine::make_inputs() {
+  const int64_t rows = config_.micro_batch_size * config_.sequence_length;
+  for (int64_t m = 0; m < config_.num_microbatches; ++m) {
+    batch_.push_back(allocate_micro_batch(inputs_, config_.micro_batch_size,
+                                          config_.sequence_length, config_.document_mask));
     sequences_.push_back(batch_.back().sequences);
     coefficients_.push_back(allocate(inputs_, DType::f32, {rows}));
     log_probabilities_.push_back(allocate(inputs_, DType::f32, {rows}));
   }
+  first_rows_.assign(size_t(config_.num_microbatches), 0);
+  for (auto& stage : stages_) {
+    const StageNeeds needs = needs_of_stage(schedule(config_.num_microbatches), stage->index);
+    for (int i = 0; i < needs.receive_buffers; ++i) {
+      stage->receive_buffers.push_back(allocate(
+          inputs_, config_.compute_dtype, {rows / mesh_->dims.tp, config_.model.hidden_size}));
+      stage->free_buffers.push_back(i);
+    }
+  }
 }
 
-MemoryPlan TrainEngine::plan(const EngineConfig& config) {
-  const auto self = make_self_communicator();
-  Mesh mesh = make_mesh(*self, ParallelDims{});
+const Schedule& TrainEngine::schedule(int64_t num_microbatches) {
+  const auto found = schedules_.find(num_microbatches);
+  if (found != schedules_.end()) return found->second;
+  return schedules_.emplace(num_microbatches, full_schedule(config_, num_microbatches))
+      .first->second;
+}
+
+// ---- Planning
+
+MemoryPlan TrainEngine::plan(const EngineConfig& config, const ParallelDims& dims, int rank) {
+  Mesh mesh = make_planning_mesh(dims, rank, mesh_options(config));
   TrainEngine engine(config, mesh, nullptr);
   engine.run_planning_step();
   return engine.memory_used();
 }
 
 void TrainEngine::run_planning_step() {
-  const auto nothing = [](int) {};
-  decoder_.forward(context_, activations_, input_of(1, 0, 0), stash_, log_probabilities_[0]);
-  decoder_.backward(context_, input_of(1, 0, 0), stash_, nothing);
-  optimizer_->step(context_, 1.0);
-  decoder_.evaluate(context_, input_of(1, 0, 0), log_probabilities_[0]);
+  const int64_t rows = config_.micro_batch_size * config_.sequence_length;
+  const bool splits = splits_backward(schedule(config_.num_microbatches));
+  for (auto& stage : stages_) {
+    Slot& slot = stage->slots[0];
+    const DecoderInput input = input_of(1, 0);
+    stage->decoder->allocate_transfers(*slot.arena, rows, slot.stash);
+    if (!stage->decoder->range().has_embedding)
+      slot.stash.input = make_tensor(nullptr, config_.compute_dtype,
+                                     {rows / mesh_->dims.tp, config_.model.hidden_size});
+    stage->decoder->forward(context_, *slot.arena, input, slot.stash, log_probabilities_[0]);
+    const int64_t mark = slot.arena->mark();
+    stage->decoder->backward(context_, workspace_, input, slot.stash, BackwardPart::both);
+    if (!splits) continue;
+    slot.arena->release(mark);
+    stage->decoder->backward(context_, *slot.arena, input, slot.stash, BackwardPart::input);
+    stage->decoder->backward(context_, workspace_, input, slot.stash, BackwardPart::weight);
+  }
+  sync_->finish_gradients(context_);
+  optimizer_->step(context_, 1.0, *mesh_->copy, times_);
+  evaluate_microbatch();
 }
 
 MemoryPlan TrainEngine::memory_used() const {
-  return {weights_.peak_bytes(),     gradients_.peak_bytes(), optimizer_arena_.peak_bytes(),
-          activations_.peak_bytes(), inputs_.peak_bytes(),    workspace_.peak_bytes()};
+  MemoryPlan plan{weights_.peak_bytes(), gradients_.peak_bytes(), optimizer_arena_.peak_bytes(),
+                  inputs_.peak_bytes(),  workspace_.peak_bytes(), {}};
+  for (const auto& stage : stages_) {
+    int64_t bytes = 0;
+    for (const Slot& slot : stage->slots) bytes = std::max(bytes, slot.arena->peak_bytes());
+    plan.stashes.push_back({bytes, int64_t(stage->slots.size())});
+  }
+  return plan;
 }
 
-DecoderInput TrainEngine::input_of(int64_t step, int64_t m, int64_t first_row) const {
+// ---- A step
+
+DecoderInput TrainEngine::input_of(int64_t step, int64_t m) const {
   const MicroBatch& b = batch_[size_t(m)];
   DecoderInput input{b.tokens, b.targets, coefficients_[size_t(m)], {}};
   input.rows.positions = b.positions;
   input.rows.sequences = sequences_[size_t(m)];
   input.rows.dropout_key = mix_key(mix_key(config_.seed, kDropoutStream), uint64_t(step));
-  input.rows.first_row = first_row;
+  input.rows.first_row = first_rows_[size_t(m)];
   return input;
-}
-
-void TrainEngine::forward(int64_t step, int64_t m, int64_t first_row) {
-  activations_.release(0);
-  decoder_.forward(context_, activations_, input_of(step, m, first_row), stash_,
-                   log_probabilities_[size_t(m)]);
-}
-
-void TrainEngine::backward(int64_t step, int64_t m, int64_t first_row, bool reduces) {
-  decoder_.backward(context_, input_of(step, m, first_row), stash_, [&](int unit) {
-    if (reduces) reducer_->unit_ready(unit, step);
-  });
 }
 
 int64_t TrainEngine::load_batch(int64_t num_microbatches, const Fill& fill) {
@@ -122,9 +222,9 @@ int64_t TrainEngine::load_batch(int64_t num_microbatches, const Fill& fill) {
     sequences_[size_t(m)] = fill(m, b);
     for (int64_t i = 0; i < b.targets.size(0); ++i) num_targets += b.targets.ptr<int32_t>()[i] >= 0;
   }
-  mesh_->gradient
-      ->all_reduce(make_tensor(&num_targets, DType::i64, {1}), ReduceOp::sum, {"number of targets"})
-      .wait();
+  times_.wait(mesh_->dp->all_reduce(make_tensor(&num_targets, DType::i64, {1}), ReduceOp::sum,
+                                    {"number of targets"}),
+              TimeKind::wait_dp);
   return num_targets;
 }
 
@@ -138,76 +238,111 @@ void TrainEngine::fill_coefficients(int64_t num_microbatches, int64_t num_target
   }
 }
 
-void TrainEngine::clear_gradients() { fill_zero(context_, store_.all_gradients()); }
+void TrainEngine::add_loss(int m) {
+  const Tensor& values = log_probabilities_[size_t(m)];
+  for (int64_t i = 0; i < values.size(0); ++i) loss_ -= double(values.ptr<float>()[i]);
+}
 
 StepResult TrainEngine::step(int64_t step, double lr, int64_t num_microbatches, const Fill& fill,
                              const std::function<int64_t(int64_t)>& first_row) {
   StepResult result;
+  times_.reset();
+  sync_->set_step(step);
   {
-    Timer timer(result.times.data);
+    const TimeSplit::Scope time(times_, TimeKind::data);
     result.num_targets = load_batch(num_microbatches, fill);
     fill_coefficients(num_microbatches, result.num_targets);
+    for (int64_t m = 0; m < num_microbatches; ++m) first_rows_[size_t(m)] = first_row(m);
   }
   {
-    Timer timer(result.times.optimizer);
-    clear_gradients();
+    const TimeSplit::Scope time(times_, TimeKind::optimizer);
+    store_.clear_gradients(context_);
   }
-  double loss = 0.0;
-  for (const Action& action : actions_of_one_stage(num_microbatches)) {
-    const int64_t m = action.microbatch;
-    if (action.kind == ActionKind::forward) {
-      Timer timer(result.times.forward);
-      forward(step, m, first_row(m));
-      const MicroBatch& b = batch_[size_t(m)];
-      for (int64_t i = 0; i < b.tokens.size(0); ++i)
-        loss -= log_probabilities_[size_t(m)].ptr<float>()[i];
-      const FlopsCount flops = training_flops(config_.model, b.tokens.size(0),
-                                              sequences_[size_t(m)], config_.sequence_length);
-      result.flops.attended += flops.attended;
-      result.flops.full_attention += flops.full_attention;
-    } else if (action.kind == ActionKind::backward) {
-      Timer timer(result.times.backward);
-      backward(step, m, first_row(m), m + 1 == num_microbatches);
-    } else {
-      Timer timer(result.times.communication);
-      reducer_->finish();
-    }
-  }
+  loss_ = 0.0;
+  running_ = &schedule(num_microbatches);
+  sync_->use_others();
+  for (const Action& action : running_->actions[size_t(mesh_->coordinates.pp)]) run(action, step);
+  for (auto& stage : stages_)
+    for (Slot& slot : stage->slots) times_.wait(slot.sent, TimeKind::wait_pp);
   {
-    Timer timer(result.times.optimizer);
-    optimizer_->step(context_, lr);
-    result.gradient_norm = optimizer_->gradient_norm();
-    result.skipped = !std::isfinite(result.gradient_norm);
+    const TimeSplit::Scope time(times_, TimeKind::optimizer);
+    sync_->finish_gradients(context_);
+    optimizer_->step(context_, lr, *mesh_->copy, times_);
+    sync_->publish_weights();
   }
-  Timer timer(result.times.communication);
-  mesh_->gradient->all_reduce(make_tensor(&loss, DType::f64, {1}), ReduceOp::sum, {"loss", step})
-      .wait();
+  result.gradient_norm = optimizer_->gradient_norm();
+  result.skipped = !std::isfinite(result.gradient_norm);
+  for (int64_t m = 0; m < num_microbatches; ++m) {
+    const double share = 1.0 / (mesh_->dims.pp * mesh_->dims.tp);
+    const FlopsCount flops = training_flops(config_.model, batch_[size_t(m)].tokens.size(0),
+                                            sequences_[size_t(m)], config_.sequence_length);
+    result.flops.attended += share * flops.attended;
+    result.flops.full_attention += share * flops.full_attention;
+  }
+  // Every tensor-parallel rank of the last stage has the whole loss of its micro-batches.
+  double loss = mesh_->coordinates.tp == 0 ? loss_ : 0.0;
+  times_.wait(
+      mesh_->world->all_reduce(make_tensor(&loss, DType::f64, {1}), ReduceOp::sum, {"loss", step}),
+      TimeKind::wait_dp);
   result.loss = loss / double(std::max<int64_t>(result.num_targets, 1));
+  times_.finish();
   return result;
+}
+
+// ---- Evaluation
+
+// The first micro-batch through every stage of this rank.
+void TrainEngine::evaluate_microbatch() {
+  const int64_t rows = config_.micro_batch_size * config_.sequence_length / mesh_->dims.tp;
+  const Schedule& s = schedule(config_.num_microbatches);
+  const int rank = mesh_->coordinates.pp;
+  ArenaScope scope(workspace_);
+  const auto buffer = [&] {
+    return allocate(workspace_, config_.compute_dtype, {rows, config_.model.hidden_size});
+  };
+  const Tensor in = buffer(), out = buffer();
+  const auto transfer = [&](PointToPoint::Kind kind, const Tensor& x, int stage) {
+    const int peer = s.rank_of_stage[size_t(stage)];
+    if (peer == rank) {
+      if (kind == PointToPoint::Kind::recv) convert(context_, out, x);
+      return;
+    }
+    if (!context_.planning())
+      times_.wait(mesh_->pp->exchange({{kind, x, peer}}, {"evaluation"}), TimeKind::wait_pp);
+  };
+  for (auto& stage : stages_) {
+    const StageRange& range = stage->decoder->range();
+    if (!range.has_embedding) transfer(PointToPoint::Kind::recv, in, stage->index - 1);
+    stage->decoder->evaluate(context_, input_of(0, 0), in, out, log_probabilities_[0]);
+    if (!range.has_head) transfer(PointToPoint::Kind::send, out, stage->index + 1);
+  }
 }
 
 TrainEngine::Evaluation TrainEngine::evaluate(int64_t num_microbatches, const Fill& fill) {
   double sums[2] = {0.0, 0.0};  // log-probability, targets
+  sync_->use_others();
+  const bool counts = stages_.back()->decoder->range().has_head && mesh_->coordinates.tp == 0;
   for (int64_t m = 0; m < num_microbatches; ++m) {
     const MicroBatch& b = batch_[0];
     sequences_[0] = fill(m, b);
-    decoder_.evaluate(context_, input_of(0, 0, 0), log_probabilities_[0]);
-    for (int64_t i = 0; i < b.targets.size(0); ++i) {
+    evaluate_microbatch();
+    for (int64_t i = 0; i < b.targets.size(0) && counts; ++i) {
       sums[0] += log_probabilities_[0].ptr<float>()[i];
       sums[1] += b.targets.ptr<int32_t>()[i] >= 0;
     }
   }
-  mesh_->gradient->all_reduce(make_tensor(sums, DType::f64, {2}), ReduceOp::sum, {"evaluation"})
+  mesh_->world->all_reduce(make_tensor(sums, DType::f64, {2}), ReduceOp::sum, {"evaluation"})
       .wait();
   return {sums[0], int64_t(sums[1])};
 }
 
 std::string TrainEngine::first_non_finite_gradient() const {
   for (const auto& p : store_.all()) {
-    if (!p->gradient.defined()) continue;
-    const int64_t at = find_non_finite(context_, p->gradient);
-    if (at >= 0)
-      return fmt::format("{}, element {} of {}", p->spec.name, at, p->gradient.num_elements());
+    const int64_t at = p->begin < p->end ? find_non_finite(context_, p->reduced_gradient) : -1;
+    if (at >= 0) {
+      return fmt::format("{}, element {} of {}", p->spec.name, p->begin + at,
+                         p->block.num_elements());
+    }
   }
   return "";
 }

@@ -51,11 +51,14 @@ void MetricsLog::add(const StepMetrics& m) {
                {"mfu_full_attention", m.mfu_full_attention},
                {"memory_bytes", m.memory_bytes},
                {"skipped", m.skipped}};
-  const StepTimes& t = m.times;
-  const double known = t.data + t.forward + t.backward + t.communication + t.optimizer;
-  line["time"] = {{"data", t.data},           {"forward", t.forward},
-                  {"backward", t.backward},   {"communication", t.communication},
-                  {"optimizer", t.optimizer}, {"other", std::max(0.0, m.step_time_s - known)}};
+  double known = 0.0;
+  for (size_t i = 0; i < TimeSplit::kKinds; ++i) {
+    const TimeKind kind = TimeKind(i);
+    if (kind == TimeKind::other) continue;
+    line["time"][time_kind_name(kind)] = m.times.seconds(kind);
+    known += m.times.seconds(kind);
+  }
+  line["time"]["other"] = std::max(0.0, m.step_time_s - known);
   file_ << line.dump() << '\n';
 }
 

@@ -14,19 +14,21 @@ Optimizer::Optimizer(ParameterStore& store, const OptimizerConfig& config, Arena
   if (state_.num_updates.data) set_num_updates(0);
 }
 
-void Optimizer::step(const Context& ctx, double lr) {
+void Optimizer::step(const Context& ctx, double lr, Communicator& copy, TimeSplit& times) {
   if (!ctx.planning()) *state_.sum_of_squares.ptr<double>() = 0.0;
-  add_sum_of_squares(ctx, store_.all_gradients(), state_.sum_of_squares);
+  store_.add_sum_of_squares(ctx, state_.sum_of_squares);
+  times.wait(copy.all_reduce(state_.sum_of_squares, ReduceOp::sum, {"gradient norm"}),
+             TimeKind::wait_dp);
   begin_adamw_step(ctx, state_);
   AdamWOptions options{
       float(lr), float(config_.betas[0]), float(config_.betas[1]), float(config_.eps),
       0.0f,      float(config_.clip_norm)};
   for (const auto& p : store_.all()) {
-    if (!p->spec.trainable) continue;
+    if (p->begin == p->end) continue;
     options.weight_decay = p->spec.decay ? float(config_.weight_decay) : 0.0f;
-    const bool copies = p->master.dtype != p->weight.dtype;
-    adamw_step(ctx, state_, options, p->gradient, p->master, p->first_moment, p->second_moment,
-               copies ? p->weight : Tensor{});
+    const bool copies = p->master.dtype != p->weight_shard.dtype;
+    adamw_step(ctx, state_, options, p->reduced_gradient, p->master, p->first_moment,
+               p->second_moment, copies ? p->weight_shard : Tensor{});
   }
 }
 

@@ -49,6 +49,7 @@ EngineConfig engine_config(const RunConfig& config, int dp) {
   out.num_microbatches = shape.num_microbatches;
   out.sequence_length = config.data.sequence_length;
   out.document_mask = config.data.document_mask;
+  out.parallel = config.parallel;
   out.bucket_bytes = config.parallel.bucket_mb << 20;
   out.seed = uint64_t(config.train.seed);
   return out;
@@ -85,8 +86,9 @@ class Trainer {
       : config_(config),
         world_(world),
         directory_(config.run_directory()),
-        mesh_(make_mesh(world.communicator(), {1, world.size(), 1, 1})),
-        engine_config_(engine_config(config, mesh_.dims.dp)),
+        dims_(ParallelDims::from(config.parallel, world.size())),
+        engine_config_(engine_config(config, dims_.dp)),
+        mesh_(make_checked_mesh()),
         total_steps_(total_steps(config)),
         train_data_(open_training_data(config.data, uint64_t(config.train.seed))) {
     train_data_.check_vocabulary(config.model.vocab_size);
@@ -106,6 +108,9 @@ class Trainer {
 
   void run() {
     const std::optional<std::string> resume = directory_.find_resume(config_);
+    // Hosts that do not share the run directory would continue from different steps.
+    agree_on(world_.communicator(), fmt::format("newest checkpoint in {}", directory_.path()),
+             hash_text(resume.value_or("")));
     if (leader()) check_writable(directory_.path());
     // Nobody writes before everybody has looked.
     world_.communicator().barrier({"run directory"}).wait();
@@ -135,6 +140,12 @@ class Trainer {
 
  private:
   bool leader() const { return world_.rank() == 0; }
+
+  Mesh make_checked_mesh() {
+    check_layout(engine_config_, dims_);
+    dims_.check_hosts(world_.hosts());
+    return make_mesh(world_.communicator(), dims_, mesh_options(engine_config_));
+  }
   bool is_due(int64_t every) const { return every > 0 && state_.step % every == 0; }
 
   void check_initial_weights() const {
@@ -147,21 +158,27 @@ class Trainer {
   // The arenas are reserved at the start and filled later: what does not fit is said now, not by
   // the kernel's out-of-memory killer.
   void check_memory() const {
-    const int64_t of_rank = TrainEngine::plan(engine_config_).total(), there = host_memory_bytes();
+    int64_t of_rank = TrainEngine::plan(engine_config_, dims_, world_.rank()).total();
+    const int64_t there = host_memory_bytes();
+    world_.communicator()
+        .all_reduce(make_tensor(&of_rank, DType::i64, {1}), ReduceOp::max, {"memory"})
+        .wait();
     const int ranks = world_.local_size();
     if (of_rank <= there / ranks) return;
     fail_input(
         "not enough memory: {} a rank x {} rank{} of this host, which has {}; a smaller "
-        "train.micro_batch_size, model or data.sequence_length needs less (see --dry-run)",
+        "train.micro_batch_size, model or data.sequence_length needs less, parallel.zero divides "
+        "more "
+        "(see --dry-run)",
         format_bytes(double(of_rank)), ranks, ranks == 1 ? "" : "s", format_bytes(double(there)));
   }
 
   void make_engine(const std::optional<std::string>& resume) {
-    const MemoryPlan plan = TrainEngine::plan(engine_config_);
+    const MemoryPlan plan = TrainEngine::plan(engine_config_, dims_, world_.rank());
     engine_ = std::make_unique<TrainEngine>(engine_config_, mesh_, &plan);
     peak_flops_ = measure_matmul_flops(engine_->context(), engine_config_.compute_dtype);
     log_info("{}: {} parameters, {}, {} x {} tokens a step, {}, {} a rank ({})", config_.name,
-             format_count(double(engine_->store().num_parameters())), mesh_.dims.to_string(),
+             format_count(double(count_parameters(config_.model))), dims_.to_string(),
              config_.train.global_batch_size, config_.data.sequence_length, config_.train.precision,
              format_bytes(double(plan.total())), describe(plan));
     ParameterStore& store = engine_->store();
@@ -173,12 +190,13 @@ class Trainer {
     } else if (!config_.init.from.empty()) {
       load_initial_weights(store);
     }
+    engine_->weights_changed();
     state_.seed = uint64_t(config_.train.seed);
   }
 
   void load_resumed(const std::string& path, ParameterStore& store) {
     try {
-      state_ = load_checkpoint(engine_->context(), path, store);
+      state_ = load_checkpoint(engine_->context(), path, store, CheckpointUse::training);
     } catch (const Error& e) {
       throw Error(e.code(), fmt::format("{}; remove {} to continue from the checkpoint before it",
                                         e.what(), path));
@@ -188,12 +206,7 @@ class Trainer {
   void load_initial_weights(ParameterStore& store) {
     const std::string& from = config_.init.from;
     if (is_checkpoint(from)) {
-      load_checkpoint(engine_->context(), from, store);
-      for (const auto& p : store.all()) {
-        if (!p->spec.trainable) continue;
-        fill_zero(engine_->context(), p->first_moment);
-        fill_zero(engine_->context(), p->second_moment);
-      }
+      load_checkpoint(engine_->context(), from, store, CheckpointUse::weights);
     } else {
       load_hf_weights(engine_->context(), from, store);
     }
@@ -203,14 +216,14 @@ class Trainer {
   static std::string describe(const MemoryPlan& p) {
     return fmt::format("weights {}, gradients {}, optimizer {}, activations {}, workspace {}",
                        format_bytes(double(p.weights)), format_bytes(double(p.gradients)),
-                       format_bytes(double(p.optimizer)), format_bytes(double(p.activations)),
+                       format_bytes(double(p.optimizer)), format_bytes(double(p.activations())),
                        format_bytes(double(p.inputs + p.workspace)));
   }
 
   StepMetrics run_step(int64_t step) {
     const auto begin = Clock::now();
     const int64_t batch = batch_size_of_step(config_.train, step);
-    const int64_t micro = engine_config_.micro_batch_size, of_rank = batch / mesh_.dims.dp;
+    const int64_t micro = engine_config_.micro_batch_size, of_rank = batch / dims_.dp;
     const int64_t first_of_rank = mesh_.coordinates.dp * of_rank;
     const double lr =
         learning_rate(config_.optimizer.schedule, config_.optimizer.lr, step, total_steps_);
@@ -238,13 +251,24 @@ class Trainer {
     out.mfu_full_attention = result.flops.full_attention / out.step_time_s / peak_flops_;
     out.memory_bytes = peak_resident_bytes();
     out.skipped = result.skipped;
-    out.times = result.times;
+    out.times = engine_->times();
     return out;
+  }
+
+  // The text of the lowest rank that has one.
+  std::string first_of_ranks(std::string mine) {
+    Communicator& world = world_.communicator();
+    int64_t first = mine.empty() ? world.size() : world.rank();
+    world.all_reduce(make_tensor(&first, DType::i64, {1}), ReduceOp::min, {"non-finite"}).wait();
+    if (first == world.size()) return "";
+    mine.resize(256, '\0');
+    world.broadcast(make_tensor(mine.data(), DType::u8, {256}), int(first), {"non-finite"}).wait();
+    return fmt::format("{} (rank {})", mine.c_str(), first);
   }
 
   void on_non_finite(const StepMetrics& metrics) {
     if (config_.train.non_finite == "continue") return;
-    const std::string where = engine_->first_non_finite_gradient();
+    const std::string where = first_of_ranks(engine_->first_non_finite_gradient());
     fail(
         "step {}: the gradient is not finite (loss {}); first in {}. The weights were not changed; "
         "train.non_finite=continue skips such steps",
@@ -257,7 +281,7 @@ class Trainer {
     for (size_t i = 0; i < valid_data_.size(); ++i) {
       // Whole rounds of one micro-batch a rank; a set smaller than that is an error when it is
       // opened.
-      const int64_t round = micro * mesh_.dims.dp;
+      const int64_t round = micro * dims_.dp;
       const int64_t wanted = config_.eval.batches * config_.train.global_batch_size / round;
       const int64_t rounds =
           std::max<int64_t>(1, std::min(wanted, valid_data_[i].samples_per_epoch() / round));
@@ -277,7 +301,8 @@ class Trainer {
 
   void save(bool last) {
     try {
-      save_checkpoint(directory_.checkpoints(), state_, engine_->store(), config_.to_yaml(),
+      const CheckpointCopy copy{mesh_.coordinates.dp / dims_.dp_shard, dims_.dp_replicate()};
+      save_checkpoint(directory_.checkpoints(), state_, engine_->store(), copy, config_.to_yaml(),
                       config_.checkpoint.keep_last, world_.communicator());
     } catch (const Error& e) {
       if (last) throw;
@@ -296,12 +321,12 @@ class Trainer {
     const nlohmann::ordered_json json = {{"format_version", 1},
                                          {"name", config_.name},
                                          {"model",
-                                          {{"parameters", engine_->store().num_parameters()},
+                                          {{"parameters", count_parameters(config_.model)},
                                            {"layers", config_.model.num_hidden_layers},
                                            {"hidden_size", config_.model.hidden_size}}},
                                          {"ranks", world_.size()},
                                          {"hosts", world_.hosts()},
-                                         {"layout", mesh_.dims.to_string()},
+                                         {"layout", dims_.to_string()},
                                          {"launcher", world_.launcher()},
                                          {"device", "cpu"},
                                          {"precision", config_.train.precision},
@@ -336,8 +361,9 @@ class Trainer {
   RunConfig config_;
   World& world_;
   RunDirectory directory_;
-  Mesh mesh_;
+  ParallelDims dims_;
   EngineConfig engine_config_;
+  Mesh mesh_;
   int64_t total_steps_;
   SampleStream train_data_;
   std::vector<SampleStream> valid_data_;
@@ -354,9 +380,15 @@ class Trainer {
 void train(const RunConfig& config, World& world) { Trainer(config, world).run(); }
 
 std::string describe_plan(const RunConfig& config, int num_ranks) {
-  ParallelDims dims{1, num_ranks, 1, 1};
+  const ParallelDims dims = ParallelDims::from(config.parallel, num_ranks);
   const EngineConfig engine = engine_config(config, dims.dp);
-  const MemoryPlan plan = TrainEngine::plan(engine);
+  check_layout(engine, dims);
+  // The rank that needs most: a stage of the pipeline may need more than another.
+  MemoryPlan plan;
+  for (int pp = 0; pp < dims.pp; ++pp) {
+    const MemoryPlan of_stage = TrainEngine::plan(engine, dims, dims.rank({pp, 0, 0, 0}));
+    if (of_stage.total() > plan.total()) plan = of_stage;
+  }
   const int64_t steps = total_steps(config);
   const double tokens =
       double(samples_before_step(config.train, steps + 1)) * double(config.data.sequence_length);
@@ -367,10 +399,10 @@ std::string describe_plan(const RunConfig& config, int num_ranks) {
       "batch           {} sequences = dp {} x micro_batch_size {} x {} micro-batches\n",
       config.train.global_batch_size, dims.dp, engine.micro_batch_size, engine.num_microbatches);
   out += fmt::format("length          {} steps, {} tokens\n", steps, format_count(tokens));
-  out += "memory a rank\n";
+  out += dims.pp > 1 ? "memory of the rank that needs most\n" : "memory a rank\n";
   const std::pair<const char*, int64_t> rows[] = {
       {"weights", plan.weights},     {"gradients", plan.gradients},
-      {"optimizer", plan.optimizer}, {"activations", plan.activations},
+      {"optimizer", plan.optimizer}, {"activations", plan.activations()},
       {"inputs", plan.inputs},       {"workspace", plan.workspace},
       {"total", plan.total()}};
   for (const auto& [name, bytes] : rows)

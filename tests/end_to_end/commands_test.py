@@ -5,7 +5,17 @@ import unittest
 
 from forja_testing import ForjaTest
 
-COMMANDS = ["train", "generate", "chat", "tokenize", "tokenizer", "inspect", "report", "doctor"]
+COMMANDS = [
+    "train",
+    "generate",
+    "chat",
+    "tokenize",
+    "tokenizer",
+    "plan",
+    "inspect",
+    "report",
+    "doctor",
+]
 
 
 class CommandsTest(ForjaTest):

@@ -52,7 +52,7 @@ inline std::string fake_step(const FakeRun& run, int64_t step) {
   return fmt::format(
       R"({{"step":{},"tokens":{},"loss":{},"lr":{:.6g},"grad_norm":{},"step_time_s":{:.5f},)"
       R"("tokens_per_s":{:.1f},"mfu":{:.4f},"mfu_full_attention":{:.4f},"memory_bytes":{},"skipped":{},)"
-      R"("time":{{"data":{:.5f},"forward":{:.5f},"backward":{:.5f},"communication":{:.5f},)"
+      R"("time":{{"data":{:.5f},"forward":{:.5f},"backward":{:.5f},"wait_dp":{:.5f},)"
       R"("optimizer":{:.5f},"other":{:.5f}}}}})",
       step, step * 4096, skipped ? "null" : fmt::format("{:.5f}", loss), lr,
       skipped ? "null" : fmt::format("{:.5f}", norm), time, 4096 / time, 0.31 / time, 0.335 / time,

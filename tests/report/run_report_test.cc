@@ -62,7 +62,7 @@ TEST(RunReport, ShowsTheWholeRun) {
         "data/web (weight 0.9), data/code (weight 0.1); sequences of 1,024 tokens",
         "web: data/web-valid, code: data/code-valid", "4 ranks = pp 1 x dp 4 x cp 1 x tp 1",
         "gs01r1b01, gs01r1b02", "2,000", "of 2,500", "260 GFLOP/s, measured", "perplexity",
-        "communication", "skipped steps", "Intel Xeon Platinum 8460Y+",
+        "data-parallel wait", "skipped steps", "Intel Xeon Platinum 8460Y+",
         "&lt;script&gt;alert(1)&lt;/script&gt;", "prefers-color-scheme: dark"}) {
     EXPECT_TRUE(contains(html, text)) << text;
   }

@@ -33,4 +33,9 @@ Tensor fill_batch(const MicroBatch& batch, const Tensor& tokens, const Tensor& t
   return batch.sequences;
 }
 
+Tensor shaped(const Parameter& p, const Tensor& flat) {
+  const auto& shape = p.spec.shape;
+  return shape.size() == 2 ? flat.view({shape[0], shape[1]}) : flat;
+}
+
 }  // namespace forja::testing

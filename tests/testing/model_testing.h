@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "forja/data/loader.h"
+#include "forja/parallel/parameter_store.h"
 
 namespace forja::testing {
 
@@ -13,5 +14,8 @@ double relative_norm(const std::vector<double>& found, const std::vector<double>
 
 // Fills a micro-batch of B rows of T tokens [B, T] (int32 or int64); returns its sequences.
 Tensor fill_batch(const MicroBatch& batch, const Tensor& tokens, const Tensor& targets);
+
+// A flat state of a whole parameter in the parameter's shape.
+Tensor shaped(const Parameter& p, const Tensor& flat);
 
 }  // namespace forja::testing

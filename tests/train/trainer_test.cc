@@ -261,7 +261,7 @@ TEST_F(EngineTest, PlannedMemoryIsExact) {
     const MemoryPlan used = real.memory_used();
     EXPECT_EQ(used.total(), plan.total());
     EXPECT_EQ(used.workspace, plan.workspace);
-    EXPECT_EQ(used.activations, plan.activations);
+    EXPECT_EQ(used.activations(), plan.activations());
   }
 }
 

@@ -6,8 +6,10 @@
 
 namespace forja::cpu {
 
-void embedding_forward(const Tensor& ids, const Tensor& table, const Tensor& positions,
-                       const Tensor& position_table, const Tensor& out);
-void embedding_backward(const Tensor& dout, const Tensor& ids, const Tensor& table_gradient);
+void embedding_forward(const Tensor& ids, const Tensor& table, int64_t first_row,
+                       const Tensor& out);
+void embedding_add(const Tensor& ids, const Tensor& table, const Tensor& out);
+void embedding_backward(const Tensor& dout, const Tensor& ids, int64_t first_row,
+                        const Tensor& table_gradient);
 
 }  // namespace forja::cpu

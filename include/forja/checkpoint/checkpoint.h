@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Checkpoints: a directory of safetensors shards and a manifest.json. It is written beside, synced,
-// then renamed: what has the name is whole. Every data-parallel rank writes its share of the
-// parameters; any number of ranks loads them.
+// then renamed: what has the name is whole. Every rank writes the parts of parameters that it has
+// and others leave to it; any layout loads them.
 #pragma once
 
 #include <cstdint>
@@ -11,7 +11,7 @@
 
 #include "forja/comm/communicator.h"
 #include "forja/device/context.h"
-#include "forja/parallel/parameter.h"
+#include "forja/parallel/parameter_store.h"
 
 namespace forja {
 
@@ -27,16 +27,27 @@ struct TrainState {
 // "step-00000100".
 std::string checkpoint_name(int64_t step);
 
+// Which of `count` ranks with the same parts of the parameters this one is: they share the writing.
+struct CheckpointCopy {
+  int index = 0, count = 1;
+};
+
 // Writes <directory>/step-XXXXXXXX, then removes checkpoints beyond the newest `keep_last` (0:
 // keeps all). Collective. config_yaml is the resolved configuration. Throws on every rank when one
 // of them fails; nothing half-written stays, and older checkpoints are not touched.
 void save_checkpoint(const std::string& directory, const TrainState& state,
-                     const ParameterStore& store, const std::string& config_yaml, int64_t keep_last,
-                     Communicator& group);
+                     const ParameterStore& store, const CheckpointCopy& copy,
+                     const std::string& config_yaml, int64_t keep_last, Communicator& group);
 
-// Reads parameters, and the optimizer's moments where the store trains, and returns the state.
-// Throws bad_input for a damaged file, a newer format, or shapes that differ.
-TrainState load_checkpoint(const Context& ctx, const std::string& path, ParameterStore& store);
+enum class CheckpointUse {
+  weights,   // nothing else
+  training,  // and the optimizer's moments
+};
+
+// Reads this rank's shards and returns the state. Throws bad_input for a damaged file, a newer
+// format, a missing part, or shapes that differ.
+TrainState load_checkpoint(const Context& ctx, const std::string& path, ParameterStore& store,
+                           CheckpointUse use);
 
 // Newest whole checkpoint of a run's checkpoint directory, or nothing.
 std::optional<std::string> latest_checkpoint(const std::string& directory);

@@ -9,7 +9,7 @@
 
 #include "forja/checkpoint/safetensors.h"
 #include "forja/device/context.h"
-#include "forja/parallel/parameter.h"
+#include "forja/parallel/parameter_store.h"
 
 namespace forja {
 

@@ -138,6 +138,9 @@ class Communicator {
 // The group of one rank: calls do nothing but copy.
 std::unique_ptr<Communicator> make_self_communicator();
 
+// A rank of a group that is only planned: calls check their arguments and do nothing.
+std::unique_ptr<Communicator> make_planning_communicator(int rank, int size);
+
 // `size` ranks that are threads of this process: element i is for thread i. For tests.
 std::vector<std::unique_ptr<Communicator>> make_local_communicators(int size);
 

@@ -32,7 +32,8 @@ class World {
 // The launcher named by the environment, or "none".
 std::string detect_launcher();
 
-// Starts MPI when there is a launcher.
+// Starts MPI when there is a launcher. Throws where the launcher started several processes that are
+// a world of one each, as srun without PMIx does: the first with a message, the others without.
 std::unique_ptr<World> start_world();
 
 }  // namespace forja

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The whole decoder: embedding, layers, head.
+// The decoder, or the consecutive part of it that is one stage of a pipeline: embedding, layers,
+// head.
 #pragma once
 
 #include <functional>
@@ -9,11 +10,12 @@
 #include "forja/nn/decoder_layer.h"
 #include "forja/nn/head.h"
 #include "forja/nn/model_config.h"
-#include "forja/parallel/parameter.h"
+#include "forja/parallel/parameter_store.h"
 
 namespace forja {
 
-// Legend: N rows (tokens of a micro-batch), S sequences, E hidden size, V vocabulary.
+// Legend: N rows (tokens of a micro-batch), n rows of this tensor-parallel rank (N / tp), S
+// sequences, E hidden size, V vocabulary.
 struct DecoderInput {
   Tensor tokens;        // [N] int32
   Tensor targets;       // [N] int32, negative: none
@@ -22,31 +24,63 @@ struct DecoderInput {
   RowInfo rows;         // rope tables are filled in by the decoder
 };
 
-// One micro-batch between its forward and its backward pass.
+// Which part of the model.
+struct StageRange {
+  int stage = 0;
+  int64_t first_layer = 0, last_layer = 0;  // [first, last)
+  bool has_embedding = true, has_head = true;
+  bool tied_elsewhere =
+      false;  // the embedding is the head of a stage on another rank, or it is here
+};
+
+// One micro-batch between its forward and its backward pass. What passes between stages is x [n,
+// E].
 struct DecoderStash {
+  Tensor input, output;      // of the stage; undefined at the ends of the model
+  Tensor d_output, d_input;  // their gradients
   std::vector<LayerStash> layers;
   Head::Stash head;
 };
 
+// Called around the use of a layer (its index in the whole model); `next` is the layer to be used
+// after it, -1 for none.
+struct LayerHooks {
+  std::function<void(int64_t layer, int64_t next)> use = [](int64_t, int64_t) {};
+  std::function<void(int64_t layer)> begin_gradient = [](int64_t) {};
+  std::function<void(int64_t layer)> end_gradient = [](int64_t) {};
+};
+
+// How much of a backward pass.
+enum class BackwardPart { both, input, weight };
+
 class Decoder {
  public:
-  // Declares every parameter in `store`. Positions up to `max_positions` can be used.
+  // The whole model, alone.
   Decoder(ParameterStore& store, const ModelConfig& model, int64_t max_positions);
+  // Declares every parameter of the stage in `store`. Positions up to `max_positions` can be used.
+  // Stages of a rank share a store; the last one finds the embedding there when it is tied.
+  Decoder(ParameterStore& store, const ModelConfig& model, int64_t max_positions,
+          const StageRange& range, const TensorParallel& tp, const ParallelConfig& parallel);
 
   // Tables of rotary positions.
   void allocate_constants(Arena& arena);
+  void set_hooks(LayerHooks hooks) { hooks_ = std::move(hooks); }
 
-  // Training: log_probabilities [N] fp32; the head's gradient is made on the way. What backward
-  // needs comes from `stash_arena`.
+  // The buffers of a micro-batch that transfers use, from the arena of its stash; they stay the
+  // same until the stash is used for another micro-batch.
+  void allocate_transfers(Arena& stash_arena, int64_t num_rows, DecoderStash& stash) const;
+  // Training: the stage's output goes to stash.output; log_probabilities [N] fp32 of the last
+  // stage, whose head's gradient is made on the way. What backward needs comes from `stash_arena`.
   void forward(const Context& ctx, Arena& stash_arena, DecoderInput input, DecoderStash& stash,
                const Tensor& log_probabilities) const;
-  // Adds to every gradient. unit_ready(u) is called when the gradients of unit u (see
-  // ParameterSpec) are complete.
-  void backward(const Context& ctx, DecoderInput input, DecoderStash& stash,
-                const std::function<void(int)>& unit_ready) const;
+  // From stash.d_output to stash.d_input; adds to every gradient. `made`: for what the weights'
+  // gradients need from those of the inputs, and what is computed again; the workspace for `both`.
+  void backward(const Context& ctx, Arena& made, DecoderInput input, DecoderStash& stash,
+                BackwardPart part) const;
 
-  // Evaluation: log-probabilities only, nothing kept.
-  void evaluate(const Context& ctx, DecoderInput input, const Tensor& log_probabilities) const;
+  // Evaluation: nothing is kept. x_in, x_out [n, E] as between stages (undefined at the ends).
+  void evaluate(const Context& ctx, DecoderInput input, const Tensor& x_in, const Tensor& x_out,
+                const Tensor& log_probabilities) const;
 
   // Generation: rows of new tokens, whose keys and values go to the caches (one a layer, or none);
   // logits [R, V] fp32 of the rows `logit_rows`.
@@ -54,22 +88,42 @@ class Decoder {
                 const std::vector<int64_t>& logit_rows, const Tensor& logits) const;
 
   const ModelConfig& config() const { return model_; }
+  const StageRange& range() const { return range_; }
   int64_t num_layers() const { return int64_t(layers_.size()); }
 
  private:
-  Tensor embed(const Context& ctx, Arena& arena, const DecoderInput& input) const;
-  // Runs the layers without keeping anything; returns the final hidden rows, from the workspace.
-  Tensor run_inference(const Context& ctx, DecoderInput& input,
+  bool drops(const RowInfo& rows) const { return model_.dropout > 0.0 && rows.dropout_key != 0; }
+  // A layer's place in the stage to that in the model, or -1 beyond the ends.
+  int64_t layer_index(int64_t i) const {
+    return i >= 0 && i < num_layers() ? range_.first_layer + i : -1;
+  }
+  void embed(const Context& ctx, const DecoderInput& input, const Tensor& x) const;
+  void embed_backward(const Context& ctx, const DecoderInput& input, const Tensor& dx) const;
+  void drop_embedding(const Context& ctx, const DecoderInput& input, const Tensor& x) const;
+  Tensor own_positions(const Context& ctx, const DecoderInput& input) const;
+  void backward_layers(const Context& ctx, const RowInfo& rows, DecoderStash& stash) const;
+  void backward_inputs(const Context& ctx, Arena& made, const RowInfo& rows,
+                       DecoderStash& stash) const;
+  void backward_weights(const Context& ctx, const DecoderStash& stash) const;
+  // Runs the layers without keeping anything; returns x = residual + branch, from the workspace.
+  struct Hidden {
+    Tensor residual, branch;
+  };
+  Hidden run_inference(const Context& ctx, const DecoderInput& input, const Tensor& x_in,
                        const std::vector<KeyValueCache>& caches) const;
   void add_tables(DecoderInput& input) const;
 
   ModelConfig model_;
   int64_t max_positions_;
-  Parameter* embedding_;
+  StageRange range_;
+  TensorParallel tp_;
+  DType dtype_;
+  Parameter* embedding_ = nullptr;
   Parameter* position_embedding_ = nullptr;
   std::vector<std::unique_ptr<DecoderLayer>> layers_;
   std::unique_ptr<Head> head_;
   Tensor rope_cos_, rope_sin_;
+  LayerHooks hooks_;
 };
 
 // Parameters of a model, without making it.

@@ -5,20 +5,26 @@
 #include <string>
 
 #include "forja/ops/matmul.h"
-#include "forja/parallel/parameter.h"
+#include "forja/parallel/parameter_store.h"
 
 namespace forja {
 
-// Legend: N rows, I inputs, O outputs. Weight [O, I], bias [O] (may be absent). Holds pointers into
-// the store.
+// Legend: N rows, I inputs, O outputs of this rank. Weight [O, I], bias [O] (may be absent). Holds
+// pointers into the store.
+//   Column-parallel (Megatron's word; placement rows of our [O, I]): each rank has a part of the
+//   outputs. Row-parallel (placement columns): each rank has a part of the inputs, and y is a part
+//   of a sum over ranks; the bias is added on the first rank only.
+// Source: Shoeybi et al., "Megatron-LM", 2019.
 class Linear {
  public:
   struct Spec {
-    std::string name;  // of the layer: parameters are name.weight and name.bias
-    int64_t inputs, outputs;
+    std::string name;         // of the layer: parameters are name.weight and name.bias
+    int64_t inputs, outputs;  // full
     bool bias;
     float init_std;
-    int unit;
+    int stage, layer;
+    TensorPlacement placement;
+    std::vector<RowGroup> row_groups;
     std::vector<HfSegment> segments;  // of the weight, names without ".weight"
   };
   Linear(ParameterStore& store, const Spec& spec);

@@ -5,8 +5,7 @@
 #include <string>
 
 #include "forja/nn/model_config.h"
-#include "forja/nn/stash.h"
-#include "forja/parallel/parameter.h"
+#include "forja/parallel/parameter_store.h"
 
 namespace forja {
 
@@ -16,16 +15,15 @@ class Norm {
   struct Stash {
     Tensor x;           // [N, H] input of the norm: the sum, where there is a residual
     Tensor mean, rstd;  // [N] fp32; mean only for LayerNorm
-    void list(StashEntries& out) const;
   };
 
   Norm(ParameterStore& store, const ModelConfig& model, const std::string& name,
-       const std::string& hf_name, int64_t size, int unit);
+       const std::string& hf_name, int64_t size, int stage);
 
   // y = norm(x). x is kept in the stash as it is; statistics come from `arena`.
   void forward(const Context& ctx, Arena& arena, const Tensor& x, const Tensor& y,
                Stash& stash) const;
-  // y = norm(x + residual); the sum comes from `arena`.
+  // y = norm(x + residual). The sum goes to stash.x, which is there; statistics come from `arena`.
   void add_forward(const Context& ctx, Arena& arena, const Tensor& x, const Tensor& residual,
                    const Tensor& y, Stash& stash) const;
   // dx = gradient through the norm + residual_gradient (may be undefined); adds to the gradients of

@@ -14,4 +14,9 @@ void log_probability(const Context& ctx, const Tensor& maximum, const Tensor& su
                      const Tensor& target_logit, const Tensor& targets, const Tensor& lse,
                      const Tensor& log_probability);
 
+// sum_exp[n] *= exp(maximum[n] - largest[n]): sums of exponentials relative to this part's maximum
+// become relative to the largest of all parts, so that they can be added. All [n] fp32.
+void rescale_sum_exp(const Context& ctx, const Tensor& maximum, const Tensor& largest,
+                     const Tensor& sum_exp);
+
 }  // namespace forja

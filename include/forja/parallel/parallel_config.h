@@ -21,7 +21,7 @@ struct ParallelConfig {
   int64_t tp = 1, pp = 1, cp = 1, ep = 1;
   int64_t dp_shard = 0;  // 0: all of dp
   int64_t zero = 0;
-  std::string schedule = "1f1b";
+  std::string schedule = "1f1b";  // a name of schedule_names(), or a CSV file
   int64_t virtual_stages = 1;
   std::vector<int64_t> stage_layers;  // empty: as even as possible
   std::string recompute = "none";

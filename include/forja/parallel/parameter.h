@@ -1,15 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // Parameters describe themselves; initialisation, sharding, checkpoints, conversion and counting
-// read the description and nothing repeats it. The store owns their memory.
+// read the description and nothing repeats it.
 #pragma once
 
 #include <cstdint>
-#include <memory>
+#include <functional>
 #include <string>
 #include <vector>
 
-#include "forja/device/arena.h"
-#include "forja/device/context.h"
 #include "forja/tensor/tensor.h"
 
 namespace forja {
@@ -24,66 +22,84 @@ struct HfSegment {
 
 enum class InitKind { normal, zeros, ones };
 
+// How tensor-parallel ranks hold a parameter.
+enum class TensorPlacement {
+  replicated,  // whole on each; each computes a part of the gradient's sum
+  rows,        // blocks of dim 0, of each row group
+  columns,     // a block of dim 1
+};
+
+// Rows of dim 0 that are divided as one: the query heads, the key heads, the value heads of a fused
+// qkv. Of fewer parts than tp ranks, each part is on several ranks.
+struct RowGroup {
+  int64_t rows = 0;
+  int64_t parts = 0;    // the most into which it can be divided (heads)
+  bool padded = false;  // divided evenly, with rows at the end that no one reads (vocabulary)
+};
+
+// What becomes ready together in backward, and is divided and moved together.
+enum class UnitKind {
+  layer,       // matrices of a layer, and biases divided with them
+  vocabulary,  // the embedding, the head
+  replicated,  // what tensor parallelism replicates, of a whole stage: norms, positions, biases
+};
+
 struct ParameterSpec {
   std::string name;            // "layers.0.attention.qkv.weight"
   std::vector<int64_t> shape;  // full, of every rank together
   InitKind init = InitKind::normal;
   float init_std = 0.02f;
   bool decay = true;  // weight decay applies
-  bool trainable = true;
-  int unit = 0;  // what becomes ready together in backward: 0 embedding, i+1 layer i, last the
-                 // final norm and head
+  int stage = 0;      // of the pipeline
+  UnitKind kind = UnitKind::layer;
+  int unit = 0;  // of a layer: its index
+  TensorPlacement placement = TensorPlacement::replicated;
+  std::vector<RowGroup> row_groups;  // of placement rows; empty: one, divisible anywhere
+  bool tied = false;       // an embedding that is the head too, on two ranks of the pipeline
+  bool tied_copy = false;  // ... the one that is not counted and not saved
   std::vector<HfSegment> segments;
 
   int64_t num_elements() const;
+  int64_t rows() const { return shape[0]; }
+  int64_t columns() const { return shape.size() == 2 ? shape[1] : 1; }
 };
+
+// The part of a full tensor [R, C] that a tensor-parallel rank holds: ranges of rows, one after the
+// other, and a range of columns. Its own elements are [rows, columns], row-major.
+struct LocalBlock {
+  struct Rows {
+    int64_t local, full, count;
+    int copy = 0, copies = 1;  // `copies` tp ranks hold these rows, this one is number `copy`
+  };
+  std::vector<Rows> row_ranges;
+  int64_t rows = 0, columns = 0;  // of the local tensor, padding included
+  int64_t full_columns = 0, first_column = 0;
+
+  int64_t num_elements() const { return rows * columns; }
+};
+
+// Throws bad_input when tp does not divide what has to be divided.
+LocalBlock local_block(const ParameterSpec& spec, int tp_rank, int tp_size);
+
+// A run of elements that lie one after the other in the local and in the full tensor.
+struct ElementRun {
+  int64_t local, full, count;
+};
+// The runs of the local elements [begin, end); padding has none.
+void for_each_run(const LocalBlock& block, int64_t begin, int64_t end,
+                  const std::function<void(const ElementRun&)>& body);
 
 // A parameter of this rank.
 struct Parameter {
   ParameterSpec spec;
-  Tensor weight;                       // what ops read: fp32 or bf16
-  Tensor master;                       // fp32; the same memory as weight where computing is fp32
-  Tensor gradient;                     // fp32; undefined when not training
-  Tensor first_moment, second_moment;  // fp32
-};
-
-enum class StoreUse { inference, training };
-
-// Gradients lie one after the other in the order in which backward finishes them (last unit first),
-// so that a bucket of several parameters is one contiguous range.
-class ParameterStore {
- public:
-  ParameterStore(DType compute_dtype, StoreUse use) : compute_dtype_(compute_dtype), use_(use) {}
-
-  // Declares a parameter; the pointer stays valid as long as the store. Names are unique.
-  Parameter* declare(ParameterSpec spec);
-
-  // Gives every declared parameter its memory, from three arenas (real or planning).
-  void allocate_all(Arena& weights, Arena& gradients, Arena& optimizer);
-
-  // Draws the initial weights: a pure function of (seed, name, element), the same in every layout.
-  void initialize(const Context& ctx, uint64_t seed);
-  // compute weights = masters, rounded.
-  void update_compute_weights(const Context& ctx);
-
-  const std::vector<std::unique_ptr<Parameter>>& all() const { return parameters_; }
-  Parameter* find(const std::string& name) const;  // nullptr where there is none
-  int64_t num_parameters() const;                  // elements
-  DType compute_dtype() const { return compute_dtype_; }
-  StoreUse use() const { return use_; }
-
-  // The gradients of all units, in the order of memory, as one fp32 range; and the part of one
-  // unit.
-  Tensor all_gradients() const { return all_gradients_; }
-  Tensor unit_gradients(int unit) const;
-  int num_units() const;
-
- private:
-  DType compute_dtype_;
-  StoreUse use_;
-  std::vector<std::unique_ptr<Parameter>> parameters_;
-  Tensor all_gradients_;
-  std::vector<std::pair<int64_t, int64_t>> unit_ranges_;  // of all_gradients_, by unit
+  LocalBlock block;
+  Tensor weight;    // local; fp32 or bf16: what ops read. No data while ZeRO-3 has it sharded
+  Tensor gradient;  // local; fp32; undefined when not training. No data while ZeRO-2 has it sharded
+  // The range of the local elements of which this rank has the optimizer state, and that state,
+  // flat fp32. master is the weight's own memory where computing is fp32.
+  int64_t begin = 0, end = 0;
+  Tensor master, first_moment, second_moment, reduced_gradient;  // [end - begin]
+  Tensor weight_shard;  // [end - begin] of the weight, in its dtype
 };
 
 }  // namespace forja

@@ -24,9 +24,9 @@ struct TimedAction {
 };
 
 struct Simulation {
-  std::vector<std::vector<TimedAction>> timeline;  // [P], computing and transfers
+  std::vector<std::vector<TimedAction>> timeline;  // [P], computing and transfers, by begin
   double makespan = 0.0;
-  std::vector<double> busy;      // [P] time spent computing
+  std::vector<double> busy;      // [P] time spent computing; an overlapped pair counts once
   double bubble_fraction = 0.0;  // 1 - sum of busy / (P x makespan)
   // The most micro-batches whose activations a stage holds at once, from the begin of forward to
   // the end of backward (or backward_weight): by stage, and summed over a rank's stages at its
@@ -36,9 +36,11 @@ struct Simulation {
 
 // Computing goes in the order of the list. Transfers go in the order of the list too, in a queue of
 // their own for each rank, one at a time, and only when both sides have come to them (rendezvous,
-// as NCCL). A computing action waits for the transfers of its data. A schedule without transfers
-// (make_schedule) is given them by add_communication first. Throws bad_input on deadlock, naming
-// for each rank the action at which it stands and what it waits for.
+// as NCCL); a transfer joins the queue when the computing actions ahead of it in the list have
+// ended. A computing action waits for the transfers of its data. Actions on weights and gradients
+// of a stage take no time. A schedule without transfers (make_schedule) is given them by
+// add_communication first. Throws bad_input for a schedule that is not complete (check_complete),
+// and on deadlock, naming for each rank the action at which it stands and what it waits for.
 Simulation simulate(const Schedule& schedule, const ActionTimes& times);
 
 }  // namespace forja

@@ -17,12 +17,12 @@ namespace forja {
 //   "loss" (nats per
 //                  token), "lr", "grad_norm", "step_time_s", "tokens_per_s", "mfu" and
 //                  "mfu_full_attention" (0..1), "memory_bytes", "skipped", "time": {"data",
-//                  "forward", "backward", "communication", "optimizer", "other"} (seconds)}, or an
-//                  evaluation {"step", "eval": {NAME: {"loss", "perplexity", "tokens"}}}. Only
-//                  "step" is required; null stands for a value that is not finite. Where steps
-//                  repeat (a run that went back to a checkpoint), the later line holds. A last line
-//                  cut short is left out; a damaged one elsewhere is reported on the page with its
-//                  line number.
+//                  "forward", "backward", "recompute", "wait_tp", "wait_pp", "wait_dp",
+//                  "optimizer", "other"} (seconds)}, or an evaluation {"step", "eval": {NAME:
+//                  {"loss", "perplexity", "tokens"}}}. Only "step" is required; null stands for a
+//                  value that is not finite. Where steps repeat (a run that went back to a
+//                  checkpoint), the later line holds. A last line cut short is left out; a damaged
+//                  one elsewhere is reported on the page with its line number.
 //   run.json       name, model, layout and machine (format_version 1). Optional.
 //   config.yaml    the resolved configuration, shown as it is. Optional.
 //

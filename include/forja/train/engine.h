@@ -1,16 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
-// One rank's model, optimizer and memory, and what happens in a step. The same for one rank and for
-// many: the schedule executor, the parameter store and the communicators know no special case.
+// One rank's part of the model, optimizer and memory, and what happens in a step. The same for one
+// rank and for many: the schedule executor, the parameter store and the communicators know no
+// special case.
 #pragma once
 
 #include <functional>
+#include <map>
 #include <memory>
 #include <vector>
 
 #include "forja/data/loader.h"
 #include "forja/nn/decoder.h"
-#include "forja/parallel/gradient_reducer.h"
 #include "forja/parallel/parallel_dims.h"
+#include "forja/parallel/parameter_sync.h"
 #include "forja/parallel/schedule.h"
 #include "forja/train/flops.h"
 #include "forja/train/optimizer.h"
@@ -20,6 +22,7 @@ namespace forja {
 struct EngineConfig {
   ModelConfig model;
   OptimizerConfig optimizer;
+  ParallelConfig parallel;
   DType compute_dtype = DType::f32;
   int64_t micro_batch_size = 1;  // sequences
   int64_t num_microbatches = 1;  // the most that a step has
@@ -31,15 +34,19 @@ struct EngineConfig {
 
 // Bytes of every arena of a rank; exact: found by running a step without touching data.
 struct MemoryPlan {
-  int64_t weights = 0, gradients = 0, optimizer = 0, activations = 0, inputs = 0, workspace = 0;
-  int64_t total() const {
-    return weights + gradients + optimizer + activations + inputs + workspace;
-  }
-};
+  int64_t weights = 0, gradients = 0, optimizer = 0, inputs = 0, workspace = 0;
+  // By stage of this rank: the activations of one micro-batch, and how many are alive at most.
+  struct Stash {
+    int64_t bytes = 0, count = 0;
+    bool operator==(const Stash&) const = default;
+  };
+  std::vector<Stash> stashes;
 
-// Seconds of a step by what the rank did or waited for.
-struct StepTimes {
-  double data = 0, forward = 0, backward = 0, communication = 0, optimizer = 0;
+  int64_t activations() const;
+  int64_t total() const {
+    return weights + gradients + optimizer + activations() + inputs + workspace;
+  }
+  bool operator==(const MemoryPlan&) const = default;
 };
 
 struct StepResult {
@@ -47,18 +54,28 @@ struct StepResult {
   double gradient_norm = 0.0;
   bool skipped = false;     // non-finite gradients: nothing changed
   int64_t num_targets = 0;  // global
-  FlopsCount flops;         // of this rank
-  StepTimes times;
+  FlopsCount flops;         // of this rank's share
 };
+
+// The layout of `num_ranks` ranks for a model and batch. Throws bad_input, exit code 2, for what
+// cannot work: before anything is allocated.
+void check_layout(const EngineConfig& config, const ParallelDims& dims);
+// What of the model the groups of a mesh depend on.
+MeshOptions mesh_options(const EngineConfig& config);
 
 class TrainEngine {
  public:
   // `plan` sizes the arenas; nullptr makes a planning engine. The mesh is not owned.
   TrainEngine(const EngineConfig& config, Mesh& mesh, const MemoryPlan* plan);
-  // What a real engine needs. Touches no data and communicates with nobody.
-  static MemoryPlan plan(const EngineConfig& config);
+  ~TrainEngine();
+  // What a real engine of a rank needs. Touches no data and communicates with nobody.
+  static MemoryPlan plan(const EngineConfig& config, const ParallelDims& dims = {}, int rank = 0);
 
-  // Fills micro-batch m of this rank and returns the view of the rows of `sequences` in use.
+  // After the shards of the weights were set from outside (initialised, loaded).
+  void weights_changed() { sync_->publish_weights(); }
+
+  // Fills micro-batch m of this rank's data-parallel share and returns the view of the rows of
+  // `sequences` in use.
   using Fill = std::function<Tensor(int64_t m, const MicroBatch& batch)>;
   // One optimizer step (numbered from 1) over `num_microbatches` micro-batches; first_row(m) is the
   // global index of the first token of micro-batch m in the step.
@@ -72,36 +89,56 @@ class TrainEngine {
   // Sums over every rank.
   Evaluation evaluate(int64_t num_microbatches, const Fill& fill);
 
-  // The first parameter, in the order of the model, whose gradient is not finite:
-  // "layers.3.mlp.up.weight, element 17".
+  // The first parameter of this rank whose gradient is not finite:
+  // "layers.3.mlp.up.weight, element 17"; empty where all are.
   std::string first_non_finite_gradient() const;
 
   const Context& context() const { return context_; }
   ParameterStore& store() { return store_; }
   Optimizer& optimizer() { return *optimizer_; }
+  const TimeSplit& times() const { return times_; }  // of the last step
   MemoryPlan memory_used() const;
+  const Schedule& schedule(int64_t num_microbatches);
 
  private:
+  struct Slot;
+  struct Stage;
+
+  void make_stages(const MemoryPlan* plan);
+  void make_inputs();
   void run_planning_step();
-  void forward(int64_t step, int64_t m, int64_t first_row);
-  void backward(int64_t step, int64_t m, int64_t first_row, bool reduces);
-  DecoderInput input_of(int64_t step, int64_t m, int64_t first_row) const;
+  void run(const Action& action, int64_t step);
+  void forward(Stage& stage, int m, int64_t step);
+  void backward(Stage& stage, int m, int64_t step, BackwardPart part);
+  void send(Stage& stage, int m, bool activation, int64_t step);
+  void receive(Stage& stage, int m, bool activation, int64_t step);
+  Stage* local_stage(int stage);
+  Slot& slot_of(Stage& stage, int m);
+  Slot& take_slot(Stage& stage, int m);
+  void release_if_done(Stage& stage, Slot& slot);
+  void evaluate_microbatch();
+  DecoderInput input_of(int64_t step, int64_t m) const;
   int64_t load_batch(int64_t num_microbatches, const Fill& fill);
   void fill_coefficients(int64_t num_microbatches, int64_t num_targets);
-  void clear_gradients();
+  void add_loss(int m);
 
   EngineConfig config_;
   Mesh* mesh_;
-  Arena weights_, gradients_, optimizer_arena_, activations_, inputs_, workspace_;
+  TimeSplit times_;
+  Arena weights_, gradients_, optimizer_arena_, inputs_, workspace_;
   Context context_;
   ParameterStore store_;
-  Decoder decoder_;
+  std::vector<std::unique_ptr<Stage>> stages_;  // of this rank, ascending
   std::unique_ptr<Optimizer> optimizer_;
-  std::unique_ptr<GradientReducer> reducer_;
+  std::unique_ptr<ParameterSync> sync_;
+  std::map<int64_t, Schedule> schedules_;  // by number of micro-batches
+  const Schedule* running_ = nullptr;
   std::vector<MicroBatch> batch_;
-  // By micro-batch: the used rows of its sequences; [N] fp32.
+  // By micro-batch: the used rows of its sequences; [N] fp32; global index of its first row.
   std::vector<Tensor> sequences_, coefficients_, log_probabilities_;
-  DecoderStash stash_;
+  std::vector<int64_t> first_rows_;
+  double loss_ = 0.0;
+  bool completing_ = false;  // the gradients of the stage that runs
 };
 
 }  // namespace forja

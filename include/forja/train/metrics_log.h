@@ -18,7 +18,7 @@ struct StepMetrics {
   double step_time_s = 0.0, tokens_per_s = 0.0, mfu = 0.0, mfu_full_attention = 0.0;
   int64_t memory_bytes = 0;
   bool skipped = false;
-  StepTimes times;
+  TimeSplit times;
 };
 
 struct EvaluationMetrics {

@@ -3,8 +3,10 @@
 // nothing.
 #pragma once
 
+#include "forja/comm/communicator.h"
 #include "forja/ops/adamw.h"
-#include "forja/parallel/parameter.h"
+#include "forja/parallel/parameter_store.h"
+#include "forja/parallel/time_split.h"
 #include "forja/train/run_config.h"
 
 namespace forja {
@@ -13,8 +15,9 @@ class Optimizer {
  public:
   Optimizer(ParameterStore& store, const OptimizerConfig& config, Arena& arena);
 
-  // From the reduced gradients. Returns after enqueuing; gradient_norm() reads the result.
-  void step(const Context& ctx, double lr);
+  // Of this rank's shards, from the reduced gradients; `copy` are the ranks that hold every
+  // gradient once together (Mesh::copy). gradient_norm() reads the norm.
+  void step(const Context& ctx, double lr, Communicator& copy, TimeSplit& times);
 
   double gradient_norm() const;
   int64_t num_updates() const { return *state_.num_updates.ptr<int64_t>(); }

@@ -1,0 +1,220 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "forja/parallel/parameter_store.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "forja/base/error.h"
+#include "forja/base/hash.h"
+#include "forja/base/philox.h"
+#include "forja/ops/elementwise.h"
+
+namespace forja {
+namespace {
+
+constexpr int64_t kPad = Arena::kAlignment / 4;  // elements between parameters
+
+int64_t padded(int64_t n, int64_t multiple) { return (n + multiple - 1) / multiple * multiple; }
+
+Tensor part(const Tensor& flat, int64_t begin, int64_t end) {
+  return flat.defined() ? flat.slice(0, begin, end) : flat;
+}
+
+// Views of the parameters of a bucket on whole memory at `data`.
+void attach(const Bucket& bucket, Tensor& whole, Tensor Parameter::*member, void* data) {
+  whole.data = data;
+  for (size_t i = 0; i < bucket.parameters.size(); ++i) {
+    Parameter& p = *bucket.parameters[i];
+    (p.*member).data =
+        data ? static_cast<uint8_t*>(data) + bucket.offsets[i] * dtype_bytes(whole.dtype) : nullptr;
+  }
+}
+
+Tensor local_tensor(const Parameter& p, DType dtype) {
+  return p.spec.shape.size() == 1 ? make_tensor(nullptr, dtype, {p.block.rows})
+                                  : make_tensor(nullptr, dtype, {p.block.rows, p.block.columns});
+}
+
+}  // namespace
+
+void Bucket::attach_weights(void* data) { attach(*this, weights, &Parameter::weight, data); }
+void Bucket::attach_gradients(void* data) { attach(*this, gradients, &Parameter::gradient, data); }
+
+Parameter* ParameterStore::declare(ParameterSpec spec) {
+  FORJA_CHECK(find(spec.name) == nullptr, "parameter {} is declared twice", spec.name);
+  FORJA_CHECK(spec.shape.size() == 1 || spec.shape.size() == 2, "a parameter of rank {}",
+              spec.shape.size());
+  auto p = std::make_unique<Parameter>();
+  p->block = local_block(spec, options_.tp_rank, options_.tp_size);
+  p->spec = std::move(spec);
+  parameters_.push_back(std::move(p));
+  return parameters_.back().get();
+}
+
+Parameter* ParameterStore::find(const std::string& name) const {
+  for (const auto& p : parameters_)
+    if (p->spec.name == name) return p.get();
+  return nullptr;
+}
+
+int64_t ParameterStore::num_parameters() const {
+  int64_t n = 0;
+  for (const auto& p : parameters_)
+    if (!p->spec.tied_copy) n += p->spec.num_elements();
+  return n;
+}
+
+// Parameters in the order of stage, kind and unit; a layer joins the bucket of the layer before it
+// while that is small.
+void ParameterStore::make_buckets() {
+  std::vector<Parameter*> order;
+  for (const auto& p : parameters_) order.push_back(p.get());
+  std::stable_sort(order.begin(), order.end(), [](const Parameter* a, const Parameter* b) {
+    return std::tuple(a->spec.stage, int(a->spec.kind), a->spec.unit) <
+           std::tuple(b->spec.stage, int(b->spec.kind), b->spec.unit);
+  });
+  buckets_.clear();
+  for (Parameter* p : order) {
+    const ParameterSpec& spec = p->spec;
+    const auto joins = [&](const Bucket& b) {
+      if (b.stage != spec.stage || b.kind != spec.kind) return false;
+      if (b.last_unit == spec.unit) return true;
+      return spec.kind == UnitKind::layer && b.num_elements * 4 < options_.bucket_bytes;
+    };
+    if (buckets_.empty() || !joins(buckets_.back())) {
+      buckets_.emplace_back();
+      buckets_.back().stage = spec.stage;
+      buckets_.back().kind = spec.kind;
+      buckets_.back().first_unit = spec.unit;
+    }
+    Bucket& bucket = buckets_.back();
+    bucket.last_unit = spec.unit;
+    bucket.parameters.push_back(p);
+    bucket.offsets.push_back(bucket.num_elements);
+    bucket.num_elements += padded(p->block.num_elements(), kPad);
+  }
+}
+
+void ParameterStore::allocate_bucket(Bucket& bucket, Arena& weights, Arena& gradients,
+                                     Arena& optimizer) {
+  const int64_t shards = options_.num_shards, rank = options_.shard_rank;
+  const DType dtype = options_.compute_dtype;
+  bucket.num_elements = padded(bucket.num_elements, kPad * shards);
+  const int64_t n = bucket.num_elements, own = n / shards;
+  const bool layer = bucket.kind == UnitKind::layer && options_.use == StoreUse::training;
+  bucket.shards_weights = layer && options_.zero == 3;
+  bucket.shards_gradients = layer && options_.zero >= 2;
+  bucket.weights = make_tensor(nullptr, dtype, {n});
+  if (bucket.shards_weights) {
+    bucket.weight_shard = allocate(weights, dtype, {own});
+  } else {
+    bucket.weights = allocate(weights, dtype, {n});
+    bucket.weight_shard = bucket.weights.slice(0, own * rank, own * (rank + 1));
+  }
+  if (options_.use == StoreUse::inference) return;
+  bucket.gradients = make_tensor(nullptr, DType::f32, {n});
+  if (bucket.shards_gradients) {
+    bucket.gradient_shard = allocate(gradients, DType::f32, {own});
+  } else {
+    bucket.gradients = allocate(gradients, DType::f32, {n});
+    bucket.gradient_shard = bucket.gradients.slice(0, own * rank, own * (rank + 1));
+  }
+  bucket.master =
+      dtype == DType::f32 ? bucket.weight_shard : allocate(optimizer, DType::f32, {own});
+  bucket.first_moment = allocate(optimizer, DType::f32, {own});
+  bucket.second_moment = allocate(optimizer, DType::f32, {own});
+}
+
+// Which part of each parameter is in this rank's shard.
+void ParameterStore::place_shards(Bucket& bucket) {
+  const int64_t own = bucket.num_elements / options_.num_shards, first = own * options_.shard_rank;
+  for (size_t i = 0; i < bucket.parameters.size(); ++i) {
+    Parameter& p = *bucket.parameters[i];
+    const int64_t at = bucket.offsets[i], n = p.block.num_elements();
+    p.begin = std::clamp<int64_t>(first - at, 0, n);
+    p.end = std::clamp<int64_t>(first + own - at, 0, n);
+    p.weight = local_tensor(p, options_.compute_dtype);
+    if (options_.use == StoreUse::inference) continue;
+    p.gradient = local_tensor(p, DType::f32);
+    const int64_t begin = p.begin < p.end ? at + p.begin - first : 0, end = begin + p.end - p.begin;
+    p.weight_shard = part(bucket.weight_shard, begin, end);
+    p.master = part(bucket.master, begin, end);
+    p.first_moment = part(bucket.first_moment, begin, end);
+    p.second_moment = part(bucket.second_moment, begin, end);
+    p.reduced_gradient = part(bucket.gradient_shard, begin, end);
+  }
+}
+
+void ParameterStore::allocate_all(Arena& weights, Arena& gradients, Arena& optimizer) {
+  make_buckets();
+  for (Bucket& bucket : buckets_) {
+    allocate_bucket(bucket, weights, gradients, optimizer);
+    place_shards(bucket);
+    bucket.attach_weights(bucket.weights.data);
+    if (options_.use == StoreUse::training) bucket.attach_gradients(bucket.gradients.data);
+  }
+}
+
+void ParameterStore::initialize(const Context& ctx, uint64_t seed) {
+  if (ctx.planning()) return;
+  FORJA_CHECK(options_.use == StoreUse::training, "only a store for training draws its weights");
+  for (Bucket& b : buckets_) {
+    for (const Tensor* t : {&b.master, &b.first_moment, &b.second_moment}) fill_zero(ctx, *t);
+    for (Parameter* p : b.parameters) {
+      const uint64_t key = mix_key(seed, hash_text(p->spec.name));
+      for_each_run(p->block, p->begin, p->end, [&](const ElementRun& run) {
+        const Tensor x = p->master.slice(0, run.local - p->begin, run.local - p->begin + run.count);
+        if (p->spec.init == InitKind::ones) fill_value(ctx, x, 1.0f);
+        if (p->spec.init == InitKind::normal)
+          fill_normal(ctx, x, key, run.full, 0.0f, p->spec.init_std);
+      });
+    }
+  }
+  update_compute_weights(ctx);
+}
+
+void ParameterStore::update_compute_weights(const Context& ctx) {
+  if (options_.compute_dtype == DType::f32 || options_.use == StoreUse::inference) return;
+  for (Bucket& b : buckets_) convert(ctx, b.master, b.weight_shard);
+}
+
+void ParameterStore::clear_gradients(const Context& ctx) {
+  for (Bucket& b : buckets_) fill_zero(ctx, b.shards_gradients ? b.gradient_shard : b.gradients);
+}
+
+void ParameterStore::add_sum_of_squares(const Context& ctx, const Tensor& sum) const {
+  for (const auto& p : parameters_) {
+    for_each_own_range(*p, [&](int64_t begin, int64_t end) {
+      forja::add_sum_of_squares(ctx, p->reduced_gradient.slice(0, begin - p->begin, end - p->begin),
+                                sum);
+    });
+  }
+}
+
+void for_each_own_range(const Parameter& p, const std::function<void(int64_t, int64_t)>& body) {
+  if (p.spec.tied_copy) return;
+  for (const LocalBlock::Rows& range : p.block.row_ranges) {
+    if (range.copy > 0) continue;
+    const int64_t begin = std::max(p.begin, range.local * p.block.columns),
+                  end = std::min(p.end, (range.local + range.count) * p.block.columns);
+    if (begin < end) body(begin, end);
+  }
+}
+
+Tensor shard_of(const Parameter& p, StateKind kind) {
+  return kind == StateKind::weight         ? p.master
+         : kind == StateKind::first_moment ? p.first_moment
+                                           : p.second_moment;
+}
+
+void set_from_full(const Context& ctx, Parameter& p, StateKind kind, const float* full) {
+  const bool inference = !p.master.defined();
+  const Tensor to = inference ? p.weight.view({p.weight.num_elements()}) : shard_of(p, kind);
+  const int64_t begin = inference ? 0 : p.begin, end = inference ? to.num_elements() : p.end;
+  for_each_run(p.block, begin, end, [&](const ElementRun& run) {
+    const Tensor from = make_tensor(const_cast<float*>(full) + run.full, DType::f32, {run.count});
+    convert(ctx, from, to.slice(0, run.local - begin, run.local - begin + run.count));
+  });
+}
+
+}  // namespace forja

@@ -1,0 +1,210 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "forja/parallel/parameter_sync.h"
+
+#include <algorithm>
+
+#include "forja/base/error.h"
+#include "forja/ops/elementwise.h"
+
+namespace forja {
+
+ParameterSync::ParameterSync(ParameterStore& store, Mesh& mesh, TimeSplit& times, Arena& weights,
+                             Arena& gradients)
+    : store_(store), mesh_(mesh), times_(times), published_(store.buckets().size()) {
+  int64_t largest = 0;
+  bool shards_weights = false, shards_gradients = false;
+  for (Bucket& b : store.buckets()) {
+    if (b.kind != UnitKind::layer) continue;
+    if (int(layer_bucket_.size()) <= b.last_unit) layer_bucket_.resize(size_t(b.last_unit) + 1);
+    for (int unit = b.first_unit; unit <= b.last_unit; ++unit) layer_bucket_[size_t(unit)] = &b;
+    largest = std::max(largest, b.num_elements);
+    shards_weights |= b.shards_weights;
+    shards_gradients |= b.shards_gradients;
+  }
+  // One in use, one on the way.
+  if (shards_weights) {
+    weight_slots_.resize(2);
+    for (WeightSlot& s : weight_slots_)
+      s.memory = allocate(weights, store.compute_dtype(), {largest});
+  }
+  if (shards_gradients) {
+    gradient_slots_.resize(2);
+    for (GradientSlot& s : gradient_slots_) {
+      s.memory = allocate(gradients, DType::f32, {largest});
+      s.reduced = allocate(gradients, DType::f32, {largest / store.options().num_shards});
+    }
+  }
+}
+
+// ---- Weights
+
+ParameterSync::WeightSlot* ParameterSync::resident(const Bucket& bucket) {
+  for (WeightSlot& slot : weight_slots_)
+    if (slot.bucket == &bucket) return &slot;
+  return nullptr;
+}
+
+// Takes a slot that does not hold `keep`.
+ParameterSync::WeightSlot& ParameterSync::fetch(Bucket& bucket, const Bucket* keep) {
+  WeightSlot& slot = weight_slots_[weight_slots_[0].bucket == keep && keep ? 1 : 0];
+  times_.wait(slot.gathered, TimeKind::wait_dp);
+  if (slot.bucket) slot.bucket->attach_weights(nullptr);
+  slot.bucket = &bucket;
+  bucket.attach_weights(slot.memory.data);
+  slot.gathered = mesh_.dp_shard->all_gather(bucket.weight_shard, bucket.weights,
+                                             {"weights", step_, bucket.first_unit});
+  return slot;
+}
+
+void ParameterSync::use_layer(int layer, int next) {
+  Bucket& bucket = bucket_of_layer(layer);
+  if (!bucket.shards_weights) {
+    times_.wait(published_[size_t(index_of(bucket))], TimeKind::wait_dp);
+    return;
+  }
+  WeightSlot* slot = resident(bucket);
+  if (!slot) slot = &fetch(bucket, nullptr);
+  if (next >= 0 && !bucket.has_unit(next) && !resident(bucket_of_layer(next)))
+    fetch(bucket_of_layer(next), &bucket);
+  times_.wait(slot->gathered, TimeKind::wait_dp);
+}
+
+void ParameterSync::use_others() {
+  for (const Bucket& b : store_.buckets()) {
+    if (b.kind != UnitKind::layer) times_.wait(published_[size_t(index_of(b))], TimeKind::wait_dp);
+  }
+}
+
+void ParameterSync::publish_weights() {
+  for (WeightSlot& slot : weight_slots_) {
+    times_.wait(slot.gathered, TimeKind::wait_dp);
+    if (slot.bucket) slot.bucket->attach_weights(nullptr);
+    slot = {slot.memory, nullptr, {}};
+  }
+  for (Bucket& b : store_.buckets()) {
+    if (b.shards_weights) continue;
+    published_[size_t(index_of(b))] =
+        mesh_.dp_shard->all_gather(b.weight_shard, b.weights, {"weights", step_, b.first_unit});
+  }
+}
+
+// ---- Gradients
+
+// What a reduction left in a slot joins the shard's sum.
+void ParameterSync::settle(const Context& ctx, GradientSlot& slot) {
+  if (!slot.in_flight) return;
+  times_.wait(slot.done, TimeKind::wait_dp);
+  const Tensor sum = slot.bucket->gradient_shard;
+  add(ctx, sum, slot.reduced.slice(0, 0, sum.size(0)), sum);
+  slot.in_flight = false;
+  slot.bucket = nullptr;
+}
+
+ParameterSync::GradientSlot& ParameterSync::gradient_slot(const Context& ctx, Bucket& bucket) {
+  for (GradientSlot& slot : gradient_slots_)
+    if (slot.bucket == &bucket && !slot.in_flight) return slot;
+  // A free one, or the one whose reduction began first: they are used by turns.
+  GradientSlot& slot =
+      gradient_slots_[0].bucket == nullptr ? gradient_slots_[0] : gradient_slots_[1];
+  if (slot.bucket) {
+    settle(ctx, gradient_slots_[0]);
+    std::swap(gradient_slots_[0], gradient_slots_[1]);
+    return gradient_slot(ctx, bucket);
+  }
+  slot.bucket = &bucket;
+  bucket.attach_gradients(slot.memory.data);
+  fill_zero(ctx, bucket.gradients);
+  return slot;
+}
+
+void ParameterSync::begin_gradient(const Context& ctx, int layer) {
+  Bucket& bucket = bucket_of_layer(layer);
+  if (bucket.shards_gradients) gradient_slot(ctx, bucket);
+}
+
+void ParameterSync::end_gradient(const Context& ctx, int layer, bool complete) {
+  Bucket& bucket = bucket_of_layer(layer);
+  if (layer != bucket.first_unit) return;
+  if (!bucket.shards_gradients) {
+    if (complete) reduce(bucket);
+    return;
+  }
+  GradientSlot& slot = gradient_slot(ctx, bucket);
+  sum_shared_parts(bucket);
+  slot.done = mesh_.dp_shard->reduce_scatter(
+      bucket.gradients, slot.reduced.slice(0, 0, bucket.gradient_shard.size(0)), ReduceOp::sum,
+      {"gradients", step_, bucket.first_unit});
+  slot.in_flight = true;
+  bucket.attach_gradients(nullptr);
+  if (complete) reductions_.push_back({&bucket, {}});
+}
+
+void ParameterSync::stage_complete(int stage) {
+  for (Bucket& b : store_.buckets()) {
+    if (b.stage != stage || b.kind == UnitKind::layer) continue;
+    // The other end of the pipeline may be far from its end yet: not while stages still compute.
+    if (is_tied(b)) {
+      tied_.push_back(&b);
+    } else {
+      reduce(b);
+    }
+  }
+}
+
+bool ParameterSync::is_tied(const Bucket& bucket) const {
+  return mesh_.embedding->size() > 1 && bucket.kind == UnitKind::vocabulary &&
+         bucket.parameters[0]->spec.tied;
+}
+
+void ParameterSync::sum_shared_parts(Bucket& bucket) {
+  const auto sum = [&](Communicator& group, const Tensor& part, TimeKind kind, const char* what) {
+    if (group.size() > 1)
+      times_.wait(group.all_reduce(part, ReduceOp::sum, {what, step_, bucket.first_unit}), kind);
+  };
+  if (bucket.kind == UnitKind::replicated)
+    return sum(*mesh_.tp, bucket.gradients, TimeKind::wait_tp, "replicated gradients");
+  if (is_tied(bucket))
+    return sum(*mesh_.embedding, bucket.gradients, TimeKind::wait_pp, "tied gradients");
+  if (bucket.kind == UnitKind::vocabulary) return;
+  if (mesh_.key_value->size() == 1) return;
+  for (Parameter* p : bucket.parameters) {
+    for (const LocalBlock::Rows& rows : p->block.row_ranges) {
+      if (rows.copies == 1) continue;
+      sum(*mesh_.key_value, p->gradient.slice(0, rows.local, rows.local + rows.count),
+          TimeKind::wait_tp, "key-value gradients");
+    }
+  }
+}
+
+void ParameterSync::reduce(Bucket& bucket) {
+  sum_shared_parts(bucket);
+  const CommLabel label{"gradients", step_, bucket.first_unit};
+  // Of one shard, the scattering is nothing and the sum over copies can begin now.
+  if (mesh_.dp_shard->size() == 1) {
+    reductions_.push_back(
+        {&bucket, mesh_.dp_replicate->all_reduce(bucket.gradient_shard, ReduceOp::sum, label)});
+    return;
+  }
+  reductions_.push_back(
+      {&bucket, mesh_.dp_shard->reduce_scatter(bucket.gradients, bucket.gradient_shard,
+                                               ReduceOp::sum, label)});
+}
+
+void ParameterSync::finish_gradients(const Context& ctx) {
+  for (GradientSlot& slot : gradient_slots_) settle(ctx, slot);
+  for (Bucket* bucket : tied_) reduce(*bucket);
+  tied_.clear();
+  std::vector<Event> sums;
+  for (const Reduction& r : reductions_) {
+    times_.wait(r.scattered, TimeKind::wait_dp);
+    if (mesh_.dp_shard->size() > 1 && mesh_.dp_replicate->size() > 1) {
+      sums.push_back(
+          mesh_.dp_replicate->all_reduce(r.bucket->gradient_shard, ReduceOp::sum,
+                                         {"gradients of copies", step_, r.bucket->first_unit}));
+    }
+  }
+  for (const Event& e : sums) times_.wait(e, TimeKind::wait_dp);
+  reductions_.clear();
+}
+
+}  // namespace forja

@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: Apache-2.0
+// Moves weights and gradients of a ParameterStore between the ranks that share or divide them,
+// while layers compute.
+//
+//   gradients   summed over what makes different parts of them (tensor-parallel ranks for
+//   replicated
+//               parameters and shared key-value heads, both ends of a pipeline for a tied
+//               embedding), then reduce-scattered in the shard group and all-reduced over the
+//               copies. All fp32.
+//   weights     all-gathered in the shard group: after the optimizer (zero 1 and 2), or ahead of
+//   each
+//               use (zero 3).
+// Sources: Li et al., "PyTorch Distributed: Experiences on Accelerating Data Parallel Training",
+// VLDB 2020 (buckets); Rajbhandari et al., "ZeRO", SC 2020; Zhao et al., "PyTorch FSDP", VLDB 2023.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "forja/device/context.h"
+#include "forja/parallel/parallel_dims.h"
+#include "forja/parallel/parameter_store.h"
+#include "forja/parallel/time_split.h"
+
+namespace forja {
+
+class ParameterSync {
+ public:
+  // Nothing is owned. Takes the buffers of ZeRO-2 and ZeRO-3 from the arenas; the store has its
+  // memory already.
+  ParameterSync(ParameterStore& store, Mesh& mesh, TimeSplit& times, Arena& weights,
+                Arena& gradients);
+
+  // The weights of layer `layer` are whole from here on until the next call but one; those of
+  // `next` (-1: none) are fetched meanwhile.
+  void use_layer(int layer, int next);
+  // The same for everything but layers.
+  void use_others();
+  // The shards of the weights have changed (initialised, loaded, updated): spreads them.
+  void publish_weights();
+
+  // Gradients of layer `layer` are about to be added to.
+  void begin_gradient(const Context& ctx, int layer);
+  // ... and are for this micro-batch; `complete`: for the step.
+  void end_gradient(const Context& ctx, int layer, bool complete);
+  // No micro-batch will add to the gradients of a stage any more.
+  void stage_complete(int stage);
+  // Waits until every reduced gradient is there. Every layer and stage is complete.
+  void finish_gradients(const Context& ctx);
+
+  void set_step(int64_t step) { step_ = step; }
+
+ private:
+  struct WeightSlot {
+    Tensor memory;
+    Bucket* bucket = nullptr;
+    Event gathered;
+  };
+  struct GradientSlot {
+    Tensor memory, reduced;
+    Bucket* bucket = nullptr;
+    bool in_flight = false;
+    Event done;
+  };
+  struct Reduction {
+    Bucket* bucket;
+    Event scattered;
+  };
+
+  Bucket& bucket_of_layer(int layer) { return *layer_bucket_[size_t(layer)]; }
+  WeightSlot* resident(const Bucket& bucket);
+  WeightSlot& fetch(Bucket& bucket, const Bucket* keep);
+  GradientSlot& gradient_slot(const Context& ctx, Bucket& bucket);
+  void settle(const Context& ctx, GradientSlot& slot);
+  bool is_tied(const Bucket& bucket) const;
+  void sum_shared_parts(Bucket& bucket);
+  void reduce(Bucket& bucket);
+  int index_of(const Bucket& bucket) const { return int(&bucket - store_.buckets().data()); }
+
+  ParameterStore& store_;
+  Mesh& mesh_;
+  TimeSplit& times_;
+  std::vector<Bucket*> layer_bucket_;  // by layer; nullptr for those of other ranks
+  std::vector<Event> published_;       // by bucket
+  std::vector<WeightSlot> weight_slots_;
+  std::vector<GradientSlot> gradient_slots_;
+  std::vector<Reduction> reductions_;
+  std::vector<Bucket*> tied_;  // of stages that are complete, not reduced yet
+  int64_t step_ = 0;
+};
+
+}  // namespace forja

@@ -1,0 +1,257 @@
+// SPDX-License-Identifier: Apache-2.0
+// Every layout trains as one rank does: tp, pp, dp, ZeRO, schedules, recompute, in all combinations
+// on up to 8 ranks (threads of this process). A sample of them here; all with FORJA_ALL_LAYOUTS=1.
+#include <omp.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <map>
+#include <mutex>
+
+#include "forja/base/philox.h"
+#include "forja/train/engine.h"
+#include "tests/testing/local_world.h"
+#include "tests/testing/model_testing.h"
+#include "tests/testing/testing.h"
+
+namespace forja {
+namespace {
+
+constexpr int64_t kBatch = 8, kLength = 16;
+constexpr int kSteps = 10;
+constexpr double kLearningRate = 1e-3;
+
+struct Layout {
+  bool gpt2 = false;
+  int tp = 1, pp = 1, dp = 1, zero = 0, dp_shard = 0, virtual_stages = 1;
+  std::string schedule = "1f1b", recompute = "none";
+  double dropout = 0.0;
+
+  int ranks() const { return tp * pp * dp; }
+  std::string to_string() const {
+    return fmt::format("{} tp {} pp {} dp {} zero {} shard {} {} x{} recompute {}",
+                       gpt2 ? "gpt2" : "llama", tp, pp, dp, zero, dp_shard, schedule,
+                       virtual_stages, recompute);
+  }
+};
+
+EngineConfig config_of(const Layout& l) {
+  EngineConfig c;
+  ModelConfig& m = c.model;
+  m.model_type = l.gpt2 ? "gpt2" : "llama";
+  m.apply_model_type();
+  m.vocab_size = l.gpt2 ? 101 : 97;
+  m.hidden_size = 32;
+  m.num_hidden_layers = 8;
+  m.num_attention_heads = 4;
+  m.num_key_value_heads = l.gpt2 ? 4 : 2;
+  m.head_dim = 8;
+  m.intermediate_size = 48;
+  m.max_position_embeddings = kLength;
+  m.tie_word_embeddings = l.gpt2;
+  m.dropout = l.dropout;
+  c.parallel.tp = l.tp;
+  c.parallel.pp = l.pp;
+  c.parallel.zero = l.zero;
+  c.parallel.dp_shard = l.dp_shard;
+  c.parallel.schedule = l.schedule;
+  c.parallel.virtual_stages = l.virtual_stages;
+  c.parallel.recompute = l.recompute;
+  c.num_microbatches = kBatch / l.dp;
+  c.sequence_length = kLength;
+  c.bucket_bytes = 30000;  // two or three layers
+  c.optimizer.betas = {0.9, 0.95};
+  c.seed = 7;
+  return c;
+}
+
+Tensor fill(int64_t vocab, int64_t step, int64_t sample, const MicroBatch& b) {
+  for (int64_t i = 0; i <= kLength; ++i) {
+    const auto token =
+        int32_t(mix_key(uint64_t(step * kBatch + sample), uint64_t(i)) % uint64_t(vocab));
+    if (i < kLength) b.tokens.ptr<int32_t>()[i] = token;
+    if (i > 0) b.targets.ptr<int32_t>()[i - 1] = i % 5 == 0 ? -1 : token;
+    if (i < kLength) b.positions.ptr<int32_t>()[i] = int32_t(i);
+  }
+  const int32_t row[] = {0, int32_t(kLength), 0, int32_t(kLength)};
+  std::copy(row, row + 4, b.sequences.ptr<int32_t>());
+  return b.sequences;
+}
+
+struct Result {
+  std::vector<double> losses, norms;
+  double evaluation = 0.0;
+  std::map<std::string, std::vector<float>> initial, final;
+};
+
+// Puts this rank's part of every parameter into the full ones.
+void collect(const ParameterStore& store, std::mutex& mutex,
+             std::map<std::string, std::vector<float>>& out) {
+  std::lock_guard lock(mutex);
+  for (const auto& p : store.all()) {
+    auto& full = out[p->spec.name];
+    full.resize(size_t(p->spec.num_elements()));
+    for_each_run(p->block, p->begin, p->end, [&](const ElementRun& run) {
+      std::copy_n(p->master.ptr<float>() + run.local - p->begin, run.count, full.data() + run.full);
+    });
+  }
+}
+
+Result train(const Layout& layout) {
+  Result result;
+  std::mutex mutex;
+  const EngineConfig config = config_of(layout);
+  testing::run_world(layout.ranks(), [&](World& world) {
+    omp_set_num_threads(1);
+    const ParallelDims dims = ParallelDims::from(config.parallel, world.size());
+    check_layout(config, dims);
+    Mesh mesh = make_mesh(world.communicator(), dims, mesh_options(config));
+    const MemoryPlan plan = TrainEngine::plan(config, dims, world.rank());
+    TrainEngine engine(config, mesh, &plan);
+    engine.store().initialize(engine.context(), config.seed);
+    engine.weights_changed();
+    collect(engine.store(), mutex, result.initial);
+    const int64_t first = mesh.coordinates.dp * config.num_microbatches;
+    const auto fill_of = [&](int64_t step) {
+      return [&, step](int64_t m, const MicroBatch& b) {
+        return fill(config.model.vocab_size, step, first + m, b);
+      };
+    };
+    for (int64_t step = 1; step <= kSteps; ++step) {
+      const StepResult r = engine.step(step, kLearningRate, config.num_microbatches, fill_of(step),
+                                       [&](int64_t m) { return (first + m) * kLength; });
+      if (world.rank() > 0) continue;
+      result.losses.push_back(r.loss);
+      result.norms.push_back(r.gradient_norm);
+    }
+    const auto sums = engine.evaluate(config.num_microbatches, fill_of(99));
+    if (world.rank() == 0) result.evaluation = -sums.sum_log_probability / double(sums.num_targets);
+    collect(engine.store(), mutex, result.final);
+    EXPECT_EQ(engine.memory_used(), plan) << "rank " << world.rank();
+  });
+  return result;
+}
+
+double relative(double found, double expected) { return std::fabs(found / expected - 1.0); }
+
+// The worst of all relative errors.
+double compare(const Result& found, const Result& expected, const std::string& name) {
+  double worst = relative(found.evaluation, expected.evaluation);
+  for (size_t s = 0; s < kSteps; ++s) {
+    worst = std::max({worst, relative(found.losses[s], expected.losses[s]),
+                      relative(found.norms[s], expected.norms[s])});
+  }
+  EXPECT_LT(worst, 1e-5) << name;
+  EXPECT_TRUE(found.initial == expected.initial) << name << ": initial weights";
+  EXPECT_EQ(found.final.size(), expected.final.size()) << name;
+  std::vector<double> ours, theirs;
+  for (const auto& [parameter, values] : expected.final) {
+    // The true gradient of key biases is zero: AdamW turns rounding noise there into steps.
+    if (parameter.ends_with("qkv.bias")) continue;
+    const auto& other = found.final.at(parameter);
+    for (size_t i = 0; i < values.size(); ++i) {
+      if (std::fabs(other[i] - values[i]) < kLearningRate) continue;
+      ADD_FAILURE() << name << ": " << parameter << "[" << i << "] is " << other[i] << ", not "
+                    << values[i];
+      return worst;
+    }
+    ours.insert(ours.end(), other.begin(), other.end());
+    theirs.insert(theirs.end(), values.begin(), values.end());
+  }
+  EXPECT_LT(testing::relative_norm(ours, theirs), 1e-5) << name << ": final weights";
+  return worst;
+}
+
+const Result& reference(bool gpt2, double dropout = 0.0) {
+  static std::map<std::pair<bool, double>, Result> results;
+  auto [at, is_new] = results.try_emplace({gpt2, dropout});
+  if (is_new) at->second = train({.gpt2 = gpt2, .dropout = dropout});
+  return at->second;
+}
+
+// ---- The matrix
+
+struct ScheduleChoice {
+  const char* name;
+  int virtual_stages;
+};
+constexpr ScheduleChoice kSchedules[] = {{"gpipe", 1}, {"1f1b", 1}, {"interleaved_1f1b", 2},
+                                         {"zb_h1", 1}, {"zb_v", 1}, {"dualpipe_v", 1}};
+
+// A schedule that needs more micro-batches, or whole rounds of them, says so when it is made.
+bool is_possible(const Layout& l) {
+  try {
+    check_layout(config_of(l), ParallelDims::from(config_of(l).parallel, l.ranks()));
+    return true;
+  } catch (const Error&) {
+    return false;
+  }
+}
+
+std::vector<Layout> all_layouts() {
+  std::vector<Layout> out;
+  for (const bool gpt2 : {false, true}) {
+    for (const int tp : {1, 2, 4}) {
+      for (const int pp : {1, 2, 4}) {
+        for (const int dp : {1, 2, 4}) {
+          if (tp * pp * dp > 8) continue;
+          for (const auto& [schedule, virtual_stages] : kSchedules) {
+            if (pp == 1 && std::string(schedule) != "1f1b") continue;
+            for (const int zero : {0, 1, 2, 3}) {
+              if (dp == 1 && zero > 0) continue;
+              for (const char* recompute : {"none", "selective", "full"}) {
+                // Hybrid sharding where there is room for it.
+                const int shard = zero > 0 && dp == 4 ? 2 : 0;
+                const Layout layout{gpt2,           tp,       pp,       dp, zero, shard,
+                                    virtual_stages, schedule, recompute};
+                if (is_possible(layout)) out.push_back(layout);
+              }
+            }
+          }
+        }
+      }
+    }
+  }
+  return out;
+}
+
+// The same sample in every run: spread over the list by a fixed key.
+std::vector<Layout> sample(std::vector<Layout> all, size_t count) {
+  std::vector<std::pair<uint64_t, size_t>> order;
+  for (size_t i = 0; i < all.size(); ++i) order.push_back({mix_key(3, i), i});
+  std::sort(order.begin(), order.end());
+  std::vector<Layout> out;
+  for (size_t i = 0; i < std::min(count, all.size()); ++i) out.push_back(all[order[i].second]);
+  return out;
+}
+
+TEST(Layout, TrainsAsOneRankDoes) {
+  const bool everything = std::getenv("FORJA_ALL_LAYOUTS") != nullptr;
+  const std::vector<Layout> all = all_layouts(), layouts = everything ? all : sample(all, 110);
+  double worst = 0.0;
+  std::string worst_name;
+  for (const Layout& layout : layouts) {
+    SCOPED_TRACE(layout.to_string());
+    const double error = compare(train(layout), reference(layout.gpt2), layout.to_string());
+    if (error > worst) worst_name = layout.to_string();
+    worst = std::max(worst, error);
+  }
+  fmt::print("{} of {} layouts; worst relative error of a loss or gradient norm {:.1e} ({})\n",
+             layouts.size(), all.size(), worst, worst_name);
+}
+
+TEST(Layout, DropoutIsTheSameInEveryLayout) {
+  const Layout layouts[] = {{.gpt2 = true, .tp = 2, .dropout = 0.1},
+                            {.gpt2 = true,
+                             .pp = 2,
+                             .dp = 2,
+                             .zero = 1,
+                             .schedule = "gpipe",
+                             .recompute = "full",
+                             .dropout = 0.1}};
+  for (const Layout& layout : layouts)
+    compare(train(layout), reference(true, 0.1), layout.to_string() + " dropout");
+}
+
+}  // namespace
+}  // namespace forja
