@@ -7,6 +7,7 @@
 
 #include <functional>
 #include <memory>
+#include <ostream>
 #include <string>
 #include <vector>
 
@@ -19,6 +20,7 @@ struct Backend {
   int num_threads;      // local: the ranks that this process plays
   int64_t piece_bytes;  // mpi: the largest message; 0: as in a run
 };
+inline void PrintTo(const Backend& backend, std::ostream* out) { *out << backend.name; }
 std::vector<Backend> backends();
 
 // Runs `body` on every rank of a new group, side by side; those of other processes run it there.
