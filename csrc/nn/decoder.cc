@@ -147,10 +147,7 @@ void Decoder::embed_backward(const Context& ctx, const DecoderInput& input,
 void Decoder::allocate_transfers(Arena& arena, int64_t num_rows, DecoderStash& stash) const {
   const int64_t n = tp_.own_rows(num_rows), e = model_.hidden_size;
   stash = {};
-  if (!range_.has_embedding) {
-    stash.input = allocate(arena, dtype_, {n, e});
-    stash.d_input = allocate(arena, dtype_, {n, e});
-  }
+  if (!range_.has_embedding) stash.d_input = allocate(arena, dtype_, {n, e});
   if (!range_.has_head) {
     stash.output = allocate(arena, dtype_, {n, e});
     stash.d_output = allocate(arena, dtype_, {n, e});

@@ -2,6 +2,7 @@
 #include "forja/parallel/parameter_sync.h"
 
 #include <algorithm>
+#include <exception>
 
 #include "forja/base/error.h"
 #include "forja/ops/elementwise.h"
@@ -36,15 +37,16 @@ ParameterSync::ParameterSync(ParameterStore& store, Mesh& mesh, TimeSplit& times
   }
 }
 
+// Not while an error ends the run: what is under way may wait for a rank that is gone.
 ParameterSync::~ParameterSync() {
+  if (std::uncaught_exceptions() > 0) return;
   std::vector<Event> events = published_;
   for (const WeightSlot& slot : weight_slots_) events.push_back(slot.gathered);
   for (const GradientSlot& slot : gradient_slots_) events.push_back(slot.done);
-  for (const Reduction& r : reductions_) events.push_back(r.scattered);
   for (const Event& event : events) {
     try {
       event.wait();
-    } catch (...) {  // whoever ends the run knows of it already
+    } catch (...) {  // told to whoever uses the weights; nobody does any more
     }
   }
 }
@@ -143,7 +145,6 @@ void ParameterSync::end_gradient(const Context& ctx, int layer, bool complete) {
     return;
   }
   GradientSlot& slot = gradient_slot(ctx, bucket);
-  sum_shared_parts(bucket);
   slot.done = mesh_.dp_shard->reduce_scatter(
       bucket.gradients, slot.reduced.slice(0, 0, bucket.gradient_shard.size(0)), ReduceOp::sum,
       {"gradients", step_, bucket.first_unit});
@@ -153,49 +154,17 @@ void ParameterSync::end_gradient(const Context& ctx, int layer, bool complete) {
 }
 
 void ParameterSync::stage_complete(int stage) {
-  for (Bucket& b : store_.buckets()) {
-    if (b.stage != stage || b.kind == UnitKind::layer) continue;
-    // The other end of the pipeline may be far from its end yet: not while stages still compute.
-    if (is_tied(b)) {
-      tied_.push_back(&b);
-    } else {
-      reduce(b);
-    }
-  }
-}
-
-bool ParameterSync::is_tied(const Bucket& bucket) const {
-  return mesh_.embedding->size() > 1 && bucket.kind == UnitKind::vocabulary &&
-         bucket.parameters[0]->spec.tied;
-}
-
-void ParameterSync::sum_shared_parts(Bucket& bucket) {
-  const auto sum = [&](Communicator& group, const Tensor& part, TimeKind kind, const char* what) {
-    if (group.size() > 1)
-      times_.wait(group.all_reduce(part, ReduceOp::sum, {what, step_, bucket.first_unit}), kind);
-  };
-  if (bucket.kind == UnitKind::replicated)
-    return sum(*mesh_.tp, bucket.gradients, TimeKind::wait_tp, "replicated gradients");
-  if (is_tied(bucket))
-    return sum(*mesh_.embedding, bucket.gradients, TimeKind::wait_pp, "tied gradients");
-  if (bucket.kind == UnitKind::vocabulary) return;
-  if (mesh_.key_value->size() == 1) return;
-  for (Parameter* p : bucket.parameters) {
-    for (const LocalBlock::Rows& rows : p->block.row_ranges) {
-      if (rows.copies == 1) continue;
-      sum(*mesh_.key_value, p->gradient.slice(0, rows.local, rows.local + rows.count),
-          TimeKind::wait_tp, "key-value gradients");
-    }
-  }
+  for (Bucket& b : store_.buckets())
+    if (b.stage == stage && b.kind != UnitKind::layer) reduce(b);
 }
 
 void ParameterSync::reduce(Bucket& bucket) {
-  sum_shared_parts(bucket);
   const CommLabel label{"gradients", step_, bucket.first_unit};
   // Of one shard, the scattering is nothing and the sum over copies can begin now.
   if (mesh_.dp_shard->size() == 1) {
     reductions_.push_back(
-        {&bucket, mesh_.dp_replicate->all_reduce(bucket.gradient_shard, ReduceOp::sum, label)});
+        {&bucket, mesh_.dp_replicate->all_reduce(bucket.gradient_shard, ReduceOp::sum, label),
+         true});
     return;
   }
   reductions_.push_back(
@@ -203,20 +172,43 @@ void ParameterSync::reduce(Bucket& bucket) {
                                                ReduceOp::sum, label)});
 }
 
+// The ranks of each group have the same shard of the bucket: only that is summed, and once a step.
+void ParameterSync::sum_shared_parts(Bucket& bucket, std::vector<SharedSum>& sums) {
+  const auto sum = [&](Communicator& group, const Tensor& part, TimeKind kind, const char* what) {
+    sums.push_back({group.all_reduce(part, ReduceOp::sum, {what, step_, bucket.first_unit}), kind});
+  };
+  if (bucket.kind == UnitKind::replicated && mesh_.tp->size() > 1)
+    sum(*mesh_.tp, bucket.gradient_shard, TimeKind::wait_tp, "replicated gradients");
+  if (bucket.kind == UnitKind::vocabulary && bucket.parameters[0]->spec.tied &&
+      mesh_.embedding->size() > 1)
+    sum(*mesh_.embedding, bucket.gradient_shard, TimeKind::wait_pp, "tied gradients");
+  if (bucket.kind != UnitKind::layer || mesh_.key_value->size() == 1) return;
+  for (const Parameter* p : bucket.parameters) {
+    for (const LocalBlock::Rows& rows : p->block.row_ranges) {
+      const int64_t begin = std::max(p->begin, rows.local * p->block.columns),
+                    end = std::min(p->end, (rows.local + rows.count) * p->block.columns);
+      if (rows.copies == 1 || begin >= end) continue;
+      sum(*mesh_.key_value, p->reduced_gradient.slice(0, begin - p->begin, end - p->begin),
+          TimeKind::wait_tp, "key-value gradients");
+    }
+  }
+}
+
 void ParameterSync::finish_gradients(const Context& ctx) {
   for (GradientSlot& slot : gradient_slots_) settle(ctx, slot);
-  for (Bucket* bucket : tied_) reduce(*bucket);
-  tied_.clear();
-  std::vector<Event> sums;
+  std::vector<Event> copies;
   for (const Reduction& r : reductions_) {
     times_.wait(r.scattered, TimeKind::wait_dp);
-    if (mesh_.dp_shard->size() > 1 && mesh_.dp_replicate->size() > 1) {
-      sums.push_back(
+    if (!r.over_copies && mesh_.dp_replicate->size() > 1) {
+      copies.push_back(
           mesh_.dp_replicate->all_reduce(r.bucket->gradient_shard, ReduceOp::sum,
                                          {"gradients of copies", step_, r.bucket->first_unit}));
     }
   }
-  for (const Event& e : sums) times_.wait(e, TimeKind::wait_dp);
+  for (const Event& e : copies) times_.wait(e, TimeKind::wait_dp);
+  std::vector<SharedSum> shared;
+  for (const Reduction& r : reductions_) sum_shared_parts(*r.bucket, shared);
+  for (const SharedSum& s : shared) times_.wait(s.done, s.kind);
   reductions_.clear();
 }
 

@@ -67,7 +67,8 @@ class Decoder {
   void set_hooks(LayerHooks hooks) { hooks_ = std::move(hooks); }
 
   // The buffers of a micro-batch that transfers use, from the arena of its stash; they stay the
-  // same until the stash is used for another micro-batch.
+  // same until the stash is used for another micro-batch. Not the input: it stays where it was
+  // received, or where the stage before on this rank made it.
   void allocate_transfers(Arena& stash_arena, int64_t num_rows, DecoderStash& stash) const;
   // Training: the stage's output goes to stash.output; log_probabilities [N] fp32 of the last
   // stage, whose head's gradient is made on the way. What backward needs comes from `stash_arena`.

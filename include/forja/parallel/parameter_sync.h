@@ -2,14 +2,12 @@
 // Moves weights and gradients of a ParameterStore between the ranks that share or divide them,
 // while layers compute.
 //
-//   gradients   summed over what makes different parts of them (tensor-parallel ranks for
-//   replicated
-//               parameters and shared key-value heads, both ends of a pipeline for a tied
-//               embedding), then reduce-scattered in the shard group and all-reduced over the
-//               copies. All fp32.
+//   gradients   reduce-scattered in the shard group and all-reduced over the copies; what a rank
+//               has of them then is summed over the ranks with other parts of the same gradient:
+//               tensor-parallel ranks (replicated parameters, shared key-value heads), both ends of
+//               a pipeline (a tied embedding). All fp32.
 //   weights     all-gathered in the shard group: after the optimizer (zero 1 and 2), or ahead of
-//   each
-//               use (zero 3).
+//               each use (zero 3).
 // Sources: Li et al., "PyTorch Distributed: Experiences on Accelerating Data Parallel Training",
 // VLDB 2020 (buckets); Rajbhandari et al., "ZeRO", SC 2020; Zhao et al., "PyTorch FSDP", VLDB 2023.
 #pragma once
@@ -30,6 +28,8 @@ class ParameterSync {
   // memory already.
   ParameterSync(ParameterStore& store, Mesh& mesh, TimeSplit& times, Arena& weights,
                 Arena& gradients);
+  // Waits for weights that are still on their way to the arenas, unless an error is.
+  ~ParameterSync();
 
   // Waits for what is under way: the memory outlives it.
   ~ParameterSync();
@@ -70,6 +70,11 @@ class ParameterSync {
   struct Reduction {
     Bucket* bucket;
     Event scattered;
+    bool over_copies = false;  // is the sum over the copies already
+  };
+  struct SharedSum {
+    Event done;
+    TimeKind kind;
   };
 
   Bucket& bucket_of_layer(int layer) { return *layer_bucket_[size_t(layer)]; }
@@ -77,9 +82,8 @@ class ParameterSync {
   WeightSlot& fetch(Bucket& bucket, const Bucket* keep);
   GradientSlot& gradient_slot(const Context& ctx, Bucket& bucket);
   void settle(const Context& ctx, GradientSlot& slot);
-  bool is_tied(const Bucket& bucket) const;
-  void sum_shared_parts(Bucket& bucket);
   void reduce(Bucket& bucket);
+  void sum_shared_parts(Bucket& bucket, std::vector<SharedSum>& sums);
   int index_of(const Bucket& bucket) const { return int(&bucket - store_.buckets().data()); }
 
   ParameterStore& store_;
@@ -90,7 +94,6 @@ class ParameterSync {
   std::vector<WeightSlot> weight_slots_;
   std::vector<GradientSlot> gradient_slots_;
   std::vector<Reduction> reductions_;
-  std::vector<Bucket*> tied_;  // of stages that are complete, not reduced yet
   int64_t step_ = 0;
 };
 

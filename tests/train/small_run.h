@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: Apache-2.0
+// A small model and batch in any layout.
+#pragma once
+
+#include <algorithm>
+#include <string>
+
+#include "forja/base/philox.h"
+#include "forja/train/engine.h"
+
+namespace forja {
+
+constexpr int64_t kBatch = 8;
+
+struct Layout {
+  bool gpt2 = false;
+  int tp = 1, pp = 1, dp = 1, zero = 0, dp_shard = 0, virtual_stages = 1;
+  std::string schedule = "1f1b", recompute = "none";
+  double dropout = 0.0;
+  int64_t length = 16;  // of a sequence, a micro-batch
+  int steps = 10;
+
+  int ranks() const { return tp * pp * dp; }
+  std::string to_string() const {
+    return fmt::format("{} tp {} pp {} dp {} zero {} shard {} {} x{} recompute {}",
+                       gpt2 ? "gpt2" : "llama", tp, pp, dp, zero, dp_shard, schedule,
+                       virtual_stages, recompute);
+  }
+};
+
+inline EngineConfig config_of(const Layout& l) {
+  EngineConfig c;
+  ModelConfig& m = c.model;
+  m.model_type = l.gpt2 ? "gpt2" : "llama";
+  m.apply_model_type();
+  m.vocab_size = l.gpt2 ? 101 : 97;
+  m.hidden_size = 32;
+  m.num_hidden_layers = 8;
+  m.num_attention_heads = 4;
+  m.num_key_value_heads = l.gpt2 ? 4 : 2;
+  m.head_dim = 8;
+  m.intermediate_size = 48;
+  m.max_position_embeddings = l.length;
+  m.tie_word_embeddings = l.gpt2;
+  m.dropout = l.dropout;
+  c.parallel.tp = l.tp;
+  c.parallel.pp = l.pp;
+  c.parallel.zero = l.zero;
+  c.parallel.dp_shard = l.dp_shard;
+  c.parallel.schedule = l.schedule;
+  c.parallel.virtual_stages = l.virtual_stages;
+  c.parallel.recompute = l.recompute;
+  c.num_microbatches = kBatch / l.dp;
+  c.sequence_length = l.length;
+  c.bucket_bytes = 30000;  // two or three layers
+  c.optimizer.betas = {0.9, 0.95};
+  c.seed = 7;
+  return c;
+}
+
+inline Tensor fill(int64_t vocab, int64_t step, int64_t sample, const MicroBatch& b) {
+  const int64_t length = b.tokens.size(0);
+  for (int64_t i = 0; i <= length; ++i) {
+    const auto token =
+        int32_t(mix_key(uint64_t(step * kBatch + sample), uint64_t(i)) % uint64_t(vocab));
+    if (i < length) b.tokens.ptr<int32_t>()[i] = token;
+    if (i > 0) b.targets.ptr<int32_t>()[i - 1] = i % 5 == 0 ? -1 : token;
+    if (i < length) b.positions.ptr<int32_t>()[i] = int32_t(i);
+  }
+  const int32_t row[] = {0, int32_t(length), 0, int32_t(length)};
+  std::copy(row, row + 4, b.sequences.ptr<int32_t>());
+  return b.sequences;
+}
+
+}  // namespace forja
