@@ -223,7 +223,7 @@ Bytes check(const EngineConfig& config, int ranks, const std::string& name) {
     engine.step(
         1, 1e-3, config.num_microbatches,
         [&](int64_t m, const MicroBatch& b) { return fill(config.model.vocab_size, 1, m, b); },
-        [](int64_t m) { return m * config.sequence_length; });
+        [&](int64_t m) { return m * config.sequence_length; });
     const Run run{config, mesh, engine.store(), engine.schedule(config.num_microbatches)};
     EXPECT_EQ(counted(*mesh.tp), tensor_parallel_bytes(run));
     EXPECT_EQ(counted(*mesh.key_value), key_value_bytes(run));

@@ -28,10 +28,7 @@ class ParameterSync {
   // memory already.
   ParameterSync(ParameterStore& store, Mesh& mesh, TimeSplit& times, Arena& weights,
                 Arena& gradients);
-  // Waits for weights that are still on their way to the arenas, unless an error is.
-  ~ParameterSync();
-
-  // Waits for what is under way: the memory outlives it.
+  // Waits for what is on its way to or from the arenas, unless an error is.
   ~ParameterSync();
   ParameterSync(const ParameterSync&) = delete;
   ParameterSync& operator=(const ParameterSync&) = delete;
