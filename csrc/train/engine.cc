@@ -2,6 +2,7 @@
 #include "forja/train/engine.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 
 #include "csrc/train/stage.h"
@@ -286,14 +287,24 @@ StepResult TrainEngine::step(int64_t step, double lr, int64_t num_microbatches, 
     result.flops.full_attention += share * flops.full_attention;
     result.flops.recomputed += share * flops.recomputed;
   }
-  // Every tensor-parallel rank of the last stage has the whole loss of its micro-batches.
-  double loss = mesh_->coordinates.tp == 0 ? loss_ : 0.0;
-  times_.wait(
-      mesh_->world->all_reduce(make_tensor(&loss, DType::f64, {1}), ReduceOp::sum, {"loss", step}),
-      TimeKind::wait_dp);
-  result.loss = loss / double(std::max<int64_t>(result.num_targets, 1));
-  times_.finish();
+  finish(result, step);
   return result;
+}
+
+// The sums over ranks: of the loss, and of where their time went (but for this last exchange).
+void TrainEngine::finish(StepResult& result, int64_t step) {
+  times_.finish();
+  std::array<double, 1 + TimeSplit::kKinds> sums{};
+  // Every tensor-parallel rank of the last stage has the whole loss of its micro-batches.
+  if (mesh_->coordinates.tp == 0) sums[0] = loss_;
+  for (size_t i = 0; i < TimeSplit::kKinds; ++i) sums[1 + i] = times_.seconds(TimeKind(i));
+  mesh_->world
+      ->all_reduce(make_tensor(sums.data(), DType::f64, {int64_t(sums.size())}), ReduceOp::sum,
+                   {"loss and times", step})
+      .wait();
+  result.loss = sums[0] / double(std::max<int64_t>(result.num_targets, 1));
+  for (size_t i = 0; i < TimeSplit::kKinds; ++i)
+    result.time_s[i] = sums[1 + i] / double(mesh_->dims.world_size());
 }
 
 // ---- Evaluation

@@ -56,8 +56,8 @@ void MetricsLog::add(const StepMetrics& m) {
   for (size_t i = 0; i < TimeSplit::kKinds; ++i) {
     const TimeKind kind = TimeKind(i);
     if (kind == TimeKind::other) continue;
-    line["time"][time_kind_name(kind)] = m.times.seconds(kind);
-    known += m.times.seconds(kind);
+    line["time"][time_kind_name(kind)] = m.time_s[i];
+    known += m.time_s[i];
   }
   line["time"]["other"] = std::max(0.0, m.step_time_s - known);
   file_ << line.dump() << '\n';

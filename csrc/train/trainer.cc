@@ -286,7 +286,7 @@ class Trainer {
     out.mfu_full_attention = result.flops.full_attention / out.step_time_s / peak_flops_;
     out.memory_bytes = peak_resident_bytes();
     out.skipped = result.skipped;
-    out.times = engine_->times();
+    out.time_s = result.time_s;
     return out;
   }
 

@@ -199,9 +199,9 @@ Bytes embedding_bytes(const Run& r) {
   return out;
 }
 
-Bytes number(const Communicator& group, const char* name) {
+Bytes number(const Communicator& group, const char* name, int64_t count = 1) {
   if (group.size() == 1) return {};
-  return {{name, both_ways(8, group.size())}};
+  return {{name, both_ways(8 * count, group.size())}};
 }
 
 // Runs a step and compares; returns what rank 0's shard and copies' groups moved.
@@ -234,7 +234,7 @@ Bytes check(const EngineConfig& config, int ranks, const std::string& name) {
     // Three numbers of 8 bytes a step.
     EXPECT_EQ(counted(*mesh.dp), number(*mesh.dp, "number of targets all_reduce"));
     EXPECT_EQ(counted(*mesh.copy), number(*mesh.copy, "gradient norm all_reduce"));
-    EXPECT_EQ(counted(*mesh.world), number(*mesh.world, "loss all_reduce"));
+    EXPECT_EQ(counted(*mesh.world), number(*mesh.world, "loss and times all_reduce", 10));
     if (world.rank() == 0) {
       data_parallel = counted(*mesh.dp_shard);
       for (const auto& [purpose, bytes] : counted(*mesh.dp_replicate))

@@ -4,6 +4,7 @@
 // special case.
 #pragma once
 
+#include <array>
 #include <functional>
 #include <map>
 #include <memory>
@@ -55,6 +56,8 @@ struct StepResult {
   bool skipped = false;     // non-finite gradients: nothing changed
   int64_t num_targets = 0;  // global
   FlopsCount flops;         // of this rank's share
+  // Seconds by TimeKind, the mean over all ranks: a rank's waits are another's work.
+  std::array<double, TimeSplit::kKinds> time_s{};
 };
 
 // The layout of `num_ranks` ranks for a model and batch. Throws bad_input, exit code 2, for what
@@ -96,7 +99,6 @@ class TrainEngine {
   const Context& context() const { return context_; }
   ParameterStore& store() { return store_; }
   Optimizer& optimizer() { return *optimizer_; }
-  const TimeSplit& times() const { return times_; }  // of the last step
   // Hears of every action of a step as it ends.
   using ActionListener =
       std::function<void(const Action&, int64_t step, TimeSplit::Clock::time_point begin,
@@ -128,6 +130,7 @@ class TrainEngine {
   int64_t load_batch(int64_t num_microbatches, const Fill& fill);
   void fill_coefficients(int64_t num_microbatches, int64_t num_targets);
   void add_loss(int m);
+  void finish(StepResult& result, int64_t step);
 
   EngineConfig config_;
   Mesh* mesh_;

@@ -19,7 +19,7 @@ struct StepMetrics {
   double mfu_full_attention = 0.0;
   int64_t memory_bytes = 0;
   bool skipped = false;
-  TimeSplit times;
+  std::array<double, TimeSplit::kKinds> time_s{};  // by TimeKind, the mean over all ranks
 };
 
 struct EvaluationMetrics {
