@@ -36,9 +36,8 @@ int stages_of(const EngineConfig& config) {
 }
 
 Schedule full_schedule(const EngineConfig& config, int64_t num_microbatches) {
-  return add_communication(make_schedule(config.parallel.schedule, int(config.parallel.pp),
-                                         int(config.parallel.virtual_stages),
-                                         int(num_microbatches)));
+  return make_executor_schedule(config.parallel.schedule, int(config.parallel.pp),
+                                int(config.parallel.virtual_stages), int(num_microbatches));
 }
 
 bool ends_on_two_ranks(const EngineConfig& config, const Schedule& schedule) {
@@ -97,7 +96,9 @@ TrainEngine::TrainEngine(const EngineConfig& config, Mesh& mesh, const MemoryPla
   for (auto& stage : stages_) stage->decoder->allocate_constants(weights_);
   optimizer_ = std::make_unique<Optimizer>(store_, config.optimizer, optimizer_arena_);
   sync_ = std::make_unique<ParameterSync>(store_, mesh, times_, weights_, gradients_);
-  make_inputs();
+  work_ = std::make_unique<Work>(*this);
+  executor_ = std::make_unique<PipelineExecutor>(schedule(config.num_microbatches), *mesh.pp,
+                                                 context_, times_, *work_, make_inputs());
   for (auto& stage : stages_) {
     stage->decoder->set_hooks(
         {[this](int64_t layer, int64_t next) { sync_->use_layer(int(layer), int(next)); },
@@ -132,7 +133,8 @@ void TrainEngine::make_stages(const MemoryPlan* plan) {
   }
 }
 
-void TrainEngine::make_inputs() {
+// ... and the buffers of each stage of this rank for inputs from another one.
+std::vector<std::vector<Tensor>> TrainEngine::make_inputs() {
   const int64_t rows = config_.micro_batch_size * config_.sequence_length;
   for (int64_t m = 0; m < config_.num_microbatches; ++m) {
     batch_.push_back(allocate_micro_batch(inputs_, config_.micro_batch_size,
@@ -142,14 +144,15 @@ void TrainEngine::make_inputs() {
     log_probabilities_.push_back(allocate(inputs_, DType::f32, {rows}));
   }
   first_rows_.assign(size_t(config_.num_microbatches), 0);
+  std::vector<std::vector<Tensor>> receive_buffers;
   for (auto& stage : stages_) {
     const StageNeeds needs = needs_of_stage(schedule(config_.num_microbatches), stage->index);
-    for (int i = 0; i < needs.receive_buffers; ++i) {
-      stage->receive_buffers.push_back(allocate(
-          inputs_, config_.compute_dtype, {rows / mesh_->dims.tp, config_.model.hidden_size}));
-      stage->free_buffers.push_back(i);
-    }
+    auto& buffers = receive_buffers.emplace_back();
+    for (int i = 0; i < needs.receive_buffers; ++i)
+      buffers.push_back(allocate(inputs_, config_.compute_dtype,
+                                 {rows / mesh_->dims.tp, config_.model.hidden_size}));
   }
+  return receive_buffers;
 }
 
 const Schedule& TrainEngine::schedule(int64_t num_microbatches) {
@@ -160,7 +163,7 @@ const Schedule& TrainEngine::schedule(int64_t num_microbatches) {
 }
 
 void TrainEngine::set_listeners(ActionListener on_action, TimeSplit::Listener on_time) {
-  on_action_ = std::move(on_action);
+  executor_->set_listener(std::move(on_action));
   times_.set_listener(std::move(on_time));
 }
 
@@ -265,11 +268,9 @@ StepResult TrainEngine::step(int64_t step, double lr, int64_t num_microbatches, 
     store_.clear_gradients(context_);
   }
   loss_ = 0.0;
-  running_ = &schedule(num_microbatches);
   sync_->use_others();
-  run_actions(step);
-  for (auto& stage : stages_)
-    for (Slot& slot : stage->slots) times_.wait(slot.sent, TimeKind::wait_pp);
+  work_->step = step;
+  executor_->run(schedule(num_microbatches), step);
   {
     const TimeSplit::Scope time(times_, TimeKind::optimizer);
     sync_->finish_gradients(context_);

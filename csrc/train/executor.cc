@@ -1,13 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// The schedule executor: what each action of a pipeline schedule does on this rank.
-//
-// Transfers are enqueued and waited for only where their data is used (a receive) or their memory
-// is wanted again (a send). Activations of a micro-batch live in a slot from its forward to the end
-// of its backward; the schedule says how many slots are needed.
+#include "forja/train/executor.h"
+
 #include <algorithm>
 #include <set>
 
-#include "csrc/train/stage.h"
+#include "forja/base/error.h"
 #include "forja/ops/elementwise.h"
 
 namespace forja {
@@ -34,96 +31,135 @@ StageNeeds needs_of_stage(const Schedule& schedule, int stage) {
   return needs;
 }
 
-TrainEngine::Stage* TrainEngine::local_stage(int index) {
-  for (auto& stage : stages_)
-    if (stage->index == index) return stage.get();
-  return nullptr;
+Schedule make_executor_schedule(const std::string& name, int num_ranks, int virtual_stages,
+                                int num_microbatches) {
+  Schedule schedule = make_schedule(name, num_ranks, virtual_stages, num_microbatches);
+  for (auto& actions : schedule.actions)
+    for (Action& a : actions) a.overlaps_next = false;
+  return add_communication(schedule);
 }
 
-TrainEngine::Slot& TrainEngine::slot_of(Stage& stage, int m) {
-  for (Slot& slot : stage.slots)
-    if (slot.microbatch == m) return slot;
-  fail("schedule {}: stage {} has no activations of micro-batch {}", running_->name, stage.index,
-       m);
-}
-
-TrainEngine::Slot& TrainEngine::take_slot(Stage& stage, int m) {
-  for (Slot& slot : stage.slots) {
-    if (slot.microbatch >= 0) continue;
-    // The gradient that was sent from it last may still be on its way.
-    times_.wait(slot.sent, TimeKind::wait_pp);
-    slot.microbatch = m;
-    slot.computed = slot.gradient_sent = false;
-    slot.input = slot.d_output = slot.sent = {};
-    slot.arena->release(0);
-    stage.decoder->allocate_transfers(
-        *slot.arena, config_.micro_batch_size * config_.sequence_length, slot.stash);
-    return slot;
+PipelineExecutor::PipelineExecutor(const Schedule& schedule, Communicator& pp, const Context& ctx,
+                                   TimeSplit& times, PipelineWork& work,
+                                   std::vector<std::vector<Tensor>> receive_buffers)
+    : pp_(&pp), context_(&ctx), times_(&times), work_(&work) {
+  for (const int index : schedule.stages_of_rank(pp.rank())) {
+    const StageNeeds needs = needs_of_stage(schedule, index);
+    Stage stage;
+    stage.index = index;
+    stage.local = int(stages_.size());
+    stage.is_first = index == 0;
+    stage.is_last = index + 1 == schedule.num_stages();
+    stage.slots.resize(size_t(needs.slots));
+    stage.receive_buffers = std::move(receive_buffers[size_t(stage.local)]);
+    for (int i = 0; i < int(stage.receive_buffers.size()); ++i) stage.free_buffers.push_back(i);
+    stages_.push_back(std::move(stage));
   }
-  fail("schedule {}: stage {} holds more than {} micro-batches", running_->name, stage.index,
-       stage.slots.size());
 }
 
-void TrainEngine::run_actions(int64_t step) {
-  for (const Action& action : running_->actions[size_t(mesh_->coordinates.pp)]) {
+void PipelineExecutor::run(const Schedule& schedule, int64_t step) {
+  running_ = &schedule;
+  step_ = step;
+  for (const Action& action : schedule.actions[size_t(pp_->rank())]) {
     if (!on_action_) {
-      run(action, step);
+      run_action(action);
       continue;
     }
     const auto begin = TimeSplit::Clock::now();
-    run(action, step);
+    run_action(action);
     on_action_(action, step, begin, TimeSplit::Clock::now());
   }
+  for (Stage& stage : stages_)
+    for (Slot& slot : stage.slots) times_->wait(slot.sent, TimeKind::wait_pp);
 }
 
-void TrainEngine::run(const Action& action, int64_t step) {
+void PipelineExecutor::run_action(const Action& action) {
   Stage& stage = *local_stage(action.stage);
   const int m = action.microbatch;
   switch (action.kind) {
     case ActionKind::forward:
-      return forward(stage, m, step);
+      return forward(stage, m);
     case ActionKind::backward:
-      return backward(stage, m, step, BackwardPart::both);
+      return backward(stage, m, BackwardPart::both);
     case ActionKind::backward_input:
-      return backward(stage, m, step, BackwardPart::input);
+      return backward(stage, m, BackwardPart::input);
     case ActionKind::backward_weight:
-      return backward(stage, m, step, BackwardPart::weight);
+      return backward(stage, m, BackwardPart::weight);
     case ActionKind::send_activation:
-      return send(stage, m, true, step);
+      return send(stage, m, true);
     case ActionKind::send_gradient:
-      return send(stage, m, false, step);
+      return send(stage, m, false);
     case ActionKind::recv_activation:
-      return receive(stage, m, true, step);
+      return receive(stage, m, true);
     case ActionKind::recv_gradient:
-      return receive(stage, m, false, step);
+      return receive(stage, m, false);
     case ActionKind::reduce_gradients:
-      return sync_->stage_complete(stage.index);
+      return work_->reduce_gradients(stage.local);
     case ActionKind::unshard:
     case ActionKind::reshard:
       return;  // layers are gathered around each of their uses
   }
 }
 
-void TrainEngine::forward(Stage& stage, int m, int64_t step) {
-  Slot& slot = take_slot(stage, m);
-  const StageRange& range = stage.decoder->range();
-  if (!range.has_embedding) {
-    if (Stage* before = local_stage(stage.index - 1)) {
-      slot.stash.input = slot_of(*before, m).stash.output;
-    } else {
-      const auto found = std::find_if(stage.received.begin(), stage.received.end(),
-                                      [m](const Stage::Received& r) { return r.microbatch == m; });
-      FORJA_CHECK(found != stage.received.end(), "nothing was received for micro-batch {}", m);
-      slot.input_buffer = found->buffer;
-      slot.stash.input = stage.receive_buffers[size_t(found->buffer)];
-      times_.wait(found->event, TimeKind::wait_pp);
-      stage.received.erase(found);
-    }
+// ---- Slots
+
+PipelineExecutor::Stage* PipelineExecutor::local_stage(int index) {
+  for (Stage& stage : stages_)
+    if (stage.index == index) return &stage;
+  return nullptr;
+}
+
+PipelineExecutor::Slot& PipelineExecutor::slot_of(Stage& stage, int m) {
+  for (Slot& slot : stage.slots)
+    if (slot.microbatch == m) return slot;
+  fail("schedule {}: stage {} has no activations of micro-batch {}", running_->name, stage.index,
+       m);
+}
+
+PipelineExecutor::Slot& PipelineExecutor::take_slot(Stage& stage, int m) {
+  for (Slot& slot : stage.slots) {
+    if (slot.microbatch >= 0) continue;
+    // The gradient that was sent from it last may still be on its way.
+    times_->wait(slot.sent, TimeKind::wait_pp);
+    slot = {};
+    slot.microbatch = m;
+    slot.transfers = work_->open_slot(stage.local, place(stage, slot));
+    return slot;
   }
-  const TimeSplit::Scope time(times_, TimeKind::forward);
-  stage.decoder->forward(context_, *slot.arena, input_of(step, m), slot.stash,
-                         log_probabilities_[size_t(m)]);
-  if (range.has_head) add_loss(m);
+  fail("schedule {}: stage {} holds more than {} micro-batches", running_->name, stage.index,
+       stage.slots.size());
+}
+
+// A slot is free when its backward is done and its gradient is handed on.
+void PipelineExecutor::release_if_done(Stage& stage, Slot& slot) {
+  const bool sends = !stage.is_first && !local_stage(stage.index - 1);
+  if (!slot.computed || (sends && !slot.gradient_sent)) return;
+  if (slot.input_buffer >= 0) stage.free_buffers.push_back(slot.input_buffer);
+  slot.input_buffer = -1;
+  slot.microbatch = -1;
+}
+
+// ---- Computing
+
+// Waits for the input of the slot's micro-batch.
+Tensor PipelineExecutor::take_input(Stage& stage, Slot& slot) {
+  if (stage.is_first) return {};
+  const int m = slot.microbatch;
+  if (Stage* before = local_stage(stage.index - 1)) return slot_of(*before, m).transfers.output;
+  const auto found = std::find_if(stage.received.begin(), stage.received.end(),
+                                  [m](const Received& r) { return r.microbatch == m; });
+  FORJA_CHECK(found != stage.received.end(), "nothing was received for micro-batch {}", m);
+  slot.input_buffer = found->buffer;
+  times_->wait(found->event, TimeKind::wait_pp);
+  stage.received.erase(found);
+  return stage.receive_buffers[size_t(slot.input_buffer)];
+}
+
+void PipelineExecutor::forward(Stage& stage, int m) {
+  Slot& slot = take_slot(stage, m);
+  const Tensor input = take_input(stage, slot);
+  const TimeSplit::Scope time(*times_, TimeKind::forward);
+  work_->forward(stage.local, place(stage, slot), m, input);
 }
 
 // True when no later action of this rank adds to the gradients of the stage.
@@ -138,52 +174,43 @@ static bool is_last_of_stage(const std::vector<Action>& actions, int stage, int 
   return false;
 }
 
-void TrainEngine::backward(Stage& stage, int m, int64_t step, BackwardPart part) {
+void PipelineExecutor::backward(Stage& stage, int m, BackwardPart part) {
   Slot& slot = slot_of(stage, m);
-  const StageRange& range = stage.decoder->range();
-  if (part != BackwardPart::weight && !range.has_head)
-    times_.wait(slot.d_output, TimeKind::wait_pp);
-  completing_ =
-      is_last_of_stage(running_->actions[size_t(mesh_->coordinates.pp)], stage.index, m, part);
-  const TimeSplit::Scope time(times_, TimeKind::backward);
-  Arena& made = part == BackwardPart::both ? workspace_ : *slot.arena;
-  stage.decoder->backward(context_, made, input_of(step, m), slot.stash, part);
-  if (part != BackwardPart::weight && !range.has_embedding) {
+  if (part != BackwardPart::weight && !stage.is_last)
+    times_->wait(slot.d_output, TimeKind::wait_pp);
+  const bool completes =
+      is_last_of_stage(running_->actions[size_t(pp_->rank())], stage.index, m, part);
+  const TimeSplit::Scope time(*times_, TimeKind::backward);
+  work_->backward(stage.local, place(stage, slot), m, part, completes);
+  if (part != BackwardPart::weight && !stage.is_first) {
     if (Stage* before = local_stage(stage.index - 1))
-      convert(context_, slot.stash.d_input, slot_of(*before, m).stash.d_output);
+      convert(*context_, slot.transfers.d_input, slot_of(*before, m).transfers.d_output);
   }
   if (part == BackwardPart::input) return;
   slot.computed = true;
   release_if_done(stage, slot);
 }
 
-// A slot is free when its backward is done and its gradient is handed on.
-void TrainEngine::release_if_done(Stage& stage, Slot& slot) {
-  const bool sends = !stage.decoder->range().has_embedding && !local_stage(stage.index - 1);
-  if (!slot.computed || (sends && !slot.gradient_sent)) return;
-  if (slot.input_buffer >= 0) stage.free_buffers.push_back(slot.input_buffer);
-  slot.input_buffer = -1;
-  slot.microbatch = -1;
-}
+// ---- Transfers
 
-void TrainEngine::send(Stage& stage, int m, bool activation, int64_t step) {
+void PipelineExecutor::send(Stage& stage, int m, bool activation) {
   Slot& slot = slot_of(stage, m);
   const int peer = running_->rank_of_stage[size_t(stage.index + (activation ? 1 : -1))];
-  const Tensor data = activation ? slot.stash.output : slot.stash.d_input;
-  slot.sent = mesh_->pp->exchange({{PointToPoint::Kind::send, data, peer}},
-                                  {activation ? "activation" : "gradient", step, stage.index});
+  const Tensor data = activation ? slot.transfers.output : slot.transfers.d_input;
+  slot.sent = pp_->exchange({{PointToPoint::Kind::send, data, peer}},
+                            {activation ? "activation" : "gradient", step_, stage.index});
   if (activation) return;
   slot.gradient_sent = true;
   release_if_done(stage, slot);
 }
 
-void TrainEngine::receive(Stage& stage, int m, bool activation, int64_t step) {
+void PipelineExecutor::receive(Stage& stage, int m, bool activation) {
   const int peer = running_->rank_of_stage[size_t(stage.index + (activation ? -1 : 1))];
-  const CommLabel label{activation ? "activation" : "gradient", step, stage.index};
+  const CommLabel label{activation ? "activation" : "gradient", step_, stage.index};
   if (!activation) {
     Slot& slot = slot_of(stage, m);
     slot.d_output =
-        mesh_->pp->exchange({{PointToPoint::Kind::recv, slot.stash.d_output, peer}}, label);
+        pp_->exchange({{PointToPoint::Kind::recv, slot.transfers.d_output, peer}}, label);
     return;
   }
   FORJA_CHECK(!stage.free_buffers.empty(),
@@ -193,8 +220,8 @@ void TrainEngine::receive(Stage& stage, int m, bool activation, int64_t step) {
   stage.free_buffers.pop_back();
   stage.received.push_back(
       {m, buffer,
-       mesh_->pp->exchange(
-           {{PointToPoint::Kind::recv, stage.receive_buffers[size_t(buffer)], peer}}, label)});
+       pp_->exchange({{PointToPoint::Kind::recv, stage.receive_buffers[size_t(buffer)], peer}},
+                     label)});
 }
 
 }  // namespace forja

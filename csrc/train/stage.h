@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // A stage of this rank: its part of the model and the memory of the micro-batches that are alive in
-// it.
+// it; and what the actions of a schedule do with them.
 #pragma once
 
-#include <deque>
 #include <memory>
 #include <vector>
 
@@ -15,31 +14,24 @@ namespace forja {
 struct TrainEngine::Slot {
   std::unique_ptr<Arena> arena;
   DecoderStash stash;
-  int microbatch = -1;  // -1: free
-  bool computed = false, gradient_sent = false;
-  int input_buffer = -1;  // of the stage's receive buffers
-  Event input, d_output, sent;
 };
 
 struct TrainEngine::Stage {
   int index;
   std::unique_ptr<Decoder> decoder;
   std::vector<Slot> slots;
-  std::vector<Tensor> receive_buffers;  // [n, E] inputs from another rank
-  // What was received for micro-batches that have no slot yet.
-  struct Received {
-    int microbatch, buffer;
-    Event event;
-  };
-  std::deque<Received> received;
-  std::vector<int> free_buffers;
 };
 
-// The most micro-batches alive in a stage at once over the actions of its rank: from forward
-// (activations), or from the receive (input buffers), to the end of backward.
-struct StageNeeds {
-  int slots = 0, receive_buffers = 0;
+struct TrainEngine::Work : PipelineWork {
+  explicit Work(TrainEngine& e) : engine(e) {}
+
+  Transfers open_slot(int local, int slot) override;
+  void forward(int local, int slot, int microbatch, const Tensor& input) override;
+  void backward(int local, int slot, int microbatch, BackwardPart part, bool completes) override;
+  void reduce_gradients(int local) override;
+
+  TrainEngine& engine;
+  int64_t step = 0;
 };
-StageNeeds needs_of_stage(const Schedule& schedule, int stage);
 
 }  // namespace forja

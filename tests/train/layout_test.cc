@@ -181,6 +181,17 @@ TEST(Layout, TrainsAsOneRankDoes) {
              layouts.size(), all.size(), worst, worst_name);
 }
 
+// What the build with ThreadSanitizer runs: every axis, every zero level, a split backward.
+TEST(LayoutSample, TrainsAsOneRankDoes) {
+  const Layout layouts[] = {
+      {.tp = 2, .pp = 2, .dp = 2, .zero = 3, .schedule = "zb_h1"},
+      {.tp = 4, .dp = 2, .zero = 2, .recompute = "selective"},
+      {.gpt2 = true, .pp = 2, .dp = 4, .zero = 1, .dp_shard = 2, .schedule = "gpipe"},
+      {.gpt2 = true, .tp = 2, .pp = 2, .dp = 2, .schedule = "zb_v", .recompute = "full"}};
+  for (const Layout& layout : layouts)
+    compare(train(layout), reference(layout.gpt2), layout.to_string());
+}
+
 TEST(Layout, DropoutIsTheSameInEveryLayout) {
   const Layout layouts[] = {{.gpt2 = true, .tp = 2, .dropout = 0.1},
                             {.gpt2 = true,

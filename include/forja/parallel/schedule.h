@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Pipeline schedules are data: a pure function gives each rank its list of actions; the simulator
-// proves things about it, the executor (train/engine.h) runs it, the report draws it.
+// proves things about it, the executor (train/executor.h) runs it, the report draws it.
 //
 // Legend: P pipeline ranks, S stages (consecutive parts of the model), M micro-batches.
 // Sources: Huang et al., "GPipe", 2019; Narayanan et al., "PipeDream-2BW", 2021 (1F1B), and

@@ -15,6 +15,7 @@
 #include "forja/parallel/parallel_dims.h"
 #include "forja/parallel/parameter_sync.h"
 #include "forja/parallel/schedule.h"
+#include "forja/train/executor.h"
 #include "forja/train/flops.h"
 #include "forja/train/optimizer.h"
 
@@ -99,11 +100,7 @@ class TrainEngine {
   const Context& context() const { return context_; }
   ParameterStore& store() { return store_; }
   Optimizer& optimizer() { return *optimizer_; }
-  // Hears of every action of a step as it ends.
-  using ActionListener =
-      std::function<void(const Action&, int64_t step, TimeSplit::Clock::time_point begin,
-                         TimeSplit::Clock::time_point end)>;
-  // For tracing; null: no longer.
+  // For tracing: of every action of a step, and every change of the kind of time; null: no longer.
   void set_listeners(ActionListener on_action, TimeSplit::Listener on_time);
   MemoryPlan memory_used() const;
   const Schedule& schedule(int64_t num_microbatches);
@@ -111,20 +108,11 @@ class TrainEngine {
  private:
   struct Slot;
   struct Stage;
+  struct Work;
 
   void make_stages(const MemoryPlan* plan);
-  void make_inputs();
+  std::vector<std::vector<Tensor>> make_inputs();
   void run_planning_step();
-  void run(const Action& action, int64_t step);
-  void run_actions(int64_t step);
-  void forward(Stage& stage, int m, int64_t step);
-  void backward(Stage& stage, int m, int64_t step, BackwardPart part);
-  void send(Stage& stage, int m, bool activation, int64_t step);
-  void receive(Stage& stage, int m, bool activation, int64_t step);
-  Stage* local_stage(int stage);
-  Slot& slot_of(Stage& stage, int m);
-  Slot& take_slot(Stage& stage, int m);
-  void release_if_done(Stage& stage, Slot& slot);
   void evaluate_microbatch();
   DecoderInput input_of(int64_t step, int64_t m) const;
   int64_t load_batch(int64_t num_microbatches, const Fill& fill);
@@ -142,8 +130,8 @@ class TrainEngine {
   std::unique_ptr<Optimizer> optimizer_;
   std::unique_ptr<ParameterSync> sync_;    // after the memory that it moves
   std::map<int64_t, Schedule> schedules_;  // by number of micro-batches
-  const Schedule* running_ = nullptr;
-  ActionListener on_action_;
+  std::unique_ptr<Work> work_;
+  std::unique_ptr<PipelineExecutor> executor_;
   std::vector<MicroBatch> batch_;
   // By micro-batch: the used rows of its sequences; [N] fp32; global index of its first row.
   std::vector<Tensor> sequences_, coefficients_, log_probabilities_;
