@@ -17,7 +17,8 @@ struct Layout {
   int tp = 1, pp = 1, dp = 1, zero = 0, dp_shard = 0, virtual_stages = 1;
   std::string schedule = "1f1b", recompute = "none";
   double dropout = 0.0;
-  int64_t length = 16;  // of a sequence, a micro-batch
+  int64_t batch = kBatch;  // sequences, each a micro-batch
+  int64_t length = 16;     // of a sequence
 #ifdef __SANITIZE_THREAD__
   int steps = 2;  // each is some 50 times slower, and makes the same accesses
 #else
@@ -54,7 +55,7 @@ inline EngineConfig config_of(const Layout& l) {
   c.parallel.schedule = l.schedule;
   c.parallel.virtual_stages = l.virtual_stages;
   c.parallel.recompute = l.recompute;
-  c.num_microbatches = kBatch / l.dp;
+  c.num_microbatches = l.batch / l.dp;
   c.sequence_length = l.length;
   c.bucket_bytes = 30000;  // two or three layers
   c.optimizer.betas = {0.9, 0.95};
