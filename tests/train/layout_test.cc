@@ -8,6 +8,7 @@
 #include <map>
 #include <mutex>
 
+#include "forja/base/file.h"
 #include "forja/base/philox.h"
 #include "tests/testing/local_world.h"
 #include "tests/testing/model_testing.h"
@@ -194,6 +195,28 @@ TEST(LayoutSample, TrainsAsOneRankDoes) {
       {.tp = 4, .dp = 2, .zero = 2, .recompute = "selective"},
       {.gpt2 = true, .pp = 2, .dp = 4, .zero = 1, .dp_shard = 2, .schedule = "gpipe"},
       {.gpt2 = true, .tp = 2, .pp = 2, .dp = 2, .schedule = "zb_v", .recompute = "full"}};
+  for (const Layout& layout : layouts)
+    compare(train(layout), reference(layout.gpt2), layout.to_string());
+}
+
+TEST(Layout, UnevenStagesRecomputeByLayerAndSchedulesFromFiles) {
+  const std::vector<std::string> mixed = {"none", "full", "selective", "none",
+                                          "full", "full", "selective", "none"};
+  // ZB-H1 of two ranks, written out.
+  testing::TemporaryDirectory folder;
+  const std::string file = folder.file("own.csv");
+  write_file(file, to_csv(make_schedule("zb_h1", 2, 1, 8)));
+  const Layout layouts[] = {
+      {.gpt2 = true, .tp = 2, .pp = 4, .stage_layers = {1, 3, 3, 1}},
+      {.pp = 2,
+       .dp = 2,
+       .zero = 2,
+       .virtual_stages = 2,
+       .schedule = "interleaved_1f1b",
+       .stage_layers = {3, 1, 1, 3},
+       .layer_recompute = mixed},
+      {.gpt2 = true, .pp = 2, .dp = 1, .schedule = file, .layer_recompute = mixed},
+  };
   for (const Layout& layout : layouts)
     compare(train(layout), reference(layout.gpt2), layout.to_string());
 }

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <string>
+#include <vector>
 
 #include "forja/base/philox.h"
 #include "forja/train/engine.h"
@@ -16,6 +17,8 @@ struct Layout {
   bool gpt2 = false;
   int tp = 1, pp = 1, dp = 1, zero = 0, dp_shard = 0, virtual_stages = 1;
   std::string schedule = "1f1b", recompute = "none";
+  std::vector<int64_t> stage_layers;
+  std::vector<std::string> layer_recompute;
   double dropout = 0.0;
   int64_t batch = kBatch;  // sequences, each a micro-batch
   int64_t length = 16;     // of a sequence
@@ -55,6 +58,8 @@ inline EngineConfig config_of(const Layout& l) {
   c.parallel.schedule = l.schedule;
   c.parallel.virtual_stages = l.virtual_stages;
   c.parallel.recompute = l.recompute;
+  c.parallel.stage_layers = l.stage_layers;
+  c.parallel.layer_recompute = l.layer_recompute;
   c.num_microbatches = l.batch / l.dp;
   c.sequence_length = l.length;
   c.bucket_bytes = 30000;  // two or three layers
