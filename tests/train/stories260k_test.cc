@@ -125,8 +125,9 @@ TEST(Stories260K, LossGradientsAndTenAdamWSteps) {
       for (const Place& place : places(p->spec.name)) {
         std::vector<double> found, expected;
         collect(reference, kind, place, testing::shaped(*p, tensor_of(*p)), &found, &expected);
-        if (tensor_by_tensor)
+        if (tensor_by_tensor) {
           EXPECT_LT(testing::relative_norm(found, expected), 1e-5) << kind << " " << p->spec.name;
+        }
         for (size_t i = 0; i < found.size(); ++i)
           ASSERT_NEAR(found[i], expected[i], element_bound) << p->spec.name;
         all_found.insert(all_found.end(), found.begin(), found.end());
