@@ -164,10 +164,17 @@ class FailingRankTest(ForjaTest):
         self.assertLess(time.monotonic() - start, 30)
         self.assert_refused(result, *words, code=code)
 
-    def test_one_rank_has_no_data(self):
-        other = f'exec "{FORJA}" "$@" data.train=missing'
-        self.refuse_rank(other, ["rank 1: ", "there is no dataset", "missing"])
+    def refuse_other_view(self, folder, words):
+        """Rank 1 sees `folder` where the others see data."""
+        if not is_root() or subprocess.run(["unshare", "-m", "true"], check=False).returncode != 0:
+            self.skipTest("another view of the files on one rank is not allowed here")
+        view = f'mount --bind {folder} data && exec "{FORJA}" "$@"'
+        self.refuse_rank(f"exec unshare -m sh -c '{view}' sh \"$@\"", words)
         self.assertFalse((self.folder / "run").exists())
+
+    def test_one_rank_has_no_data(self):
+        (self.folder / "empty").mkdir()
+        self.refuse_other_view("empty", ["rank 1: ", "data is not a dataset"])
 
     def test_one_rank_has_another_configuration(self):
         other = f'exec "{FORJA}" "$@" optimizer.lr=0.5'
@@ -175,13 +182,8 @@ class FailingRankTest(ForjaTest):
         self.assertFalse((self.folder / "run").exists())
 
     def test_one_rank_has_other_data(self):
-        if not is_root() or subprocess.run(["unshare", "-m", "true"], check=False).returncode != 0:
-            self.skipTest("another view of the files on one rank is not allowed here")
         self.succeed("tokenize", "text.txt", "--tokenizer=tokenizer.json", "--out=other")
-        view = f'mount --bind other data && exec "{FORJA}" "$@"'
-        action = f"exec unshare -m sh -c '{view}' sh \"$@\""
-        self.refuse_rank(action, ["the ranks do not have the same data"])
-        self.assertFalse((self.folder / "run").exists())
+        self.refuse_other_view("other", ["the ranks do not have the same data"])
 
     def test_one_rank_cannot_write_its_shard(self):
         words = ["rank 1: cannot write", "shard-00001.safetensors", "File too large"]
