@@ -47,18 +47,6 @@ void check_size(const ParallelConfig& parallel, const TrainConfig& train) {
       parallel.pp, parallel.cp, parallel.tp, parallel.virtual_stages, microbatches, kMaxForwards);
 }
 
-// Every rank that pp x cp x tp leaves over is data-parallel.
-ParallelDims plan_dims(const ParallelConfig& parallel, int num_ranks) {
-  ParallelDims dims{int(parallel.pp), 1, int(parallel.cp), int(parallel.tp)};
-  const int one = dims.world_size();
-  if (num_ranks > 0 && num_ranks % one != 0) {
-    fail_input("--ranks {} is no multiple of {} = pp {} x cp {} x tp {}", num_ranks, one, dims.pp,
-               dims.cp, dims.tp);
-  }
-  dims.dp = std::max(num_ranks / one, 1);
-  return dims;
-}
-
 void write_output(const std::string& file, const std::string& contents) {
   if (file.empty()) return;
   write_file(file, contents);
@@ -69,7 +57,9 @@ void plan_schedule(const PlanArguments& arguments) {
   const RunConfig config = read_run_config(arguments.config, arguments.overrides);
   const ParallelConfig& parallel = config.parallel;
   check_size(parallel, config.train);
-  const ParallelDims dims = plan_dims(parallel, arguments.ranks);
+  const int one_pipeline = int(parallel.pp * parallel.cp * parallel.tp);
+  const ParallelDims dims =
+      ParallelDims::from(parallel, arguments.ranks > 0 ? arguments.ranks : one_pipeline);
   const BatchShape shape = split_batch(config.train, config.train.global_batch_size, dims.dp);
   const Schedule schedule = make_schedule(parallel.schedule, dims.pp, int(parallel.virtual_stages),
                                           int(shape.num_microbatches));

@@ -135,11 +135,12 @@ void Decoder::embed_backward(const Context& ctx, const DecoderInput& input,
   tp_.gather(ctx, dx, all, "embedding gradient");
   if (!embedding_->block.row_ranges.empty()) {
     const LocalBlock::Rows& words = embedding_->block.row_ranges[0];
-    embedding_backward(ctx, all, input.tokens, words.full,
+    embedding_backward(ctx, all, input.tokens, words.full, model_.vocab_size,
                        embedding_->gradient.slice(0, 0, words.count));
   }
   if (position_embedding_)
-    embedding_backward(ctx, dx, own_positions(ctx, input), 0, position_embedding_->gradient);
+    embedding_backward(ctx, dx, own_positions(ctx, input), 0, position_embedding_->block.rows,
+                       position_embedding_->gradient);
 }
 
 // ---- Training

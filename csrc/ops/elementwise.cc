@@ -41,14 +41,6 @@ void add(const Context& ctx, const Tensor& a, const Tensor& b, const Tensor& out
   cpu::add(a, b, out);
 }
 
-void scale(const Context& ctx, const Tensor& x, float factor) {
-  require_cpu(ctx, "scale");
-  check_dtype("scale", "x", x, DType::f32);
-  check_contiguous("scale", "x", x);
-  if (ctx.planning()) return;
-  cpu::scale(x, factor);
-}
-
 void bias_gradient(const Context& ctx, const Tensor& dy, const Tensor& bias_gradient) {
   require_cpu(ctx, "bias_gradient");
   check_float("bias_gradient", "dy", dy);

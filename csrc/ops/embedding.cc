@@ -21,37 +21,36 @@ void check_indices(const char* op, const char* name, const Tensor& indices, int6
   check_contiguous(op, name, indices);
 }
 
+// rows [N, H] beside the table that they come from.
+void check_lookup(const Context& ctx, const char* op, const Tensor& ids, const Tensor& table,
+                  const Tensor& rows) {
+  require_cpu(ctx, op);
+  check_float(op, "out", rows);
+  check_rank(op, "out", rows, 2);
+  check_last_dim_contiguous(op, "out", rows);
+  check_table(op, "table", table, rows);
+  check_indices(op, "ids", ids, rows.size(0));
+}
+
 }  // namespace
 
 void embedding_forward(const Context& ctx, const Tensor& ids, const Tensor& table,
                        int64_t first_row, int64_t total_rows, const Tensor& out) {
-  constexpr const char* kOp = "embedding_forward";
-  require_cpu(ctx, kOp);
-  check_float(kOp, "out", out);
-  check_rank(kOp, "out", out, 2);
-  check_last_dim_contiguous(kOp, "out", out);
-  check_table(kOp, "table", table, out);
-  check_indices(kOp, "ids", ids, out.size(0));
+  check_lookup(ctx, "embedding_forward", ids, table, out);
   if (ctx.planning()) return;
-  check_index_range(kOp, "ids", ids, total_rows);
+  check_index_range("embedding_forward", "ids", ids, total_rows);
   cpu::embedding_forward(ids, table, first_row, out);
 }
 
 void embedding_add(const Context& ctx, const Tensor& ids, const Tensor& table, const Tensor& out) {
-  constexpr const char* kOp = "embedding_add";
-  require_cpu(ctx, kOp);
-  check_float(kOp, "out", out);
-  check_rank(kOp, "out", out, 2);
-  check_last_dim_contiguous(kOp, "out", out);
-  check_table(kOp, "table", table, out);
-  check_indices(kOp, "ids", ids, out.size(0));
+  check_lookup(ctx, "embedding_add", ids, table, out);
   if (ctx.planning()) return;
-  check_index_range(kOp, "ids", ids, table.size(0));
+  check_index_range("embedding_add", "ids", ids, table.size(0));
   cpu::embedding_add(ids, table, out);
 }
 
 void embedding_backward(const Context& ctx, const Tensor& dout, const Tensor& ids,
-                        int64_t first_row, const Tensor& table_gradient) {
+                        int64_t first_row, int64_t total_rows, const Tensor& table_gradient) {
   constexpr const char* kOp = "embedding_backward";
   require_cpu(ctx, kOp);
   check_float(kOp, "dout", dout);
@@ -64,6 +63,7 @@ void embedding_backward(const Context& ctx, const Tensor& dout, const Tensor& id
   FORJA_CHECK(table_gradient.size(1) == dout.size(1), "{}: {} beside rows of {}", kOp,
               table_gradient.to_string(), dout.to_string());
   if (ctx.planning()) return;
+  check_index_range(kOp, "ids", ids, total_rows);
   cpu::embedding_backward(dout, ids, first_row, table_gradient);
 }
 

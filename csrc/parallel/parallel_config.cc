@@ -68,6 +68,8 @@ void ParallelConfig::visit(ConfigVisitor& v) {
     if (std::find(kRecompute.begin(), kRecompute.end(), name) == kRecompute.end())
       v.fault("layer_recompute", "expected none, selective or full, found " + name);
   }
+  if (zero == 0 && dp_shard > 1)
+    v.fault("dp_shard", "nothing is divided under zero 0: expected zero 1, 2 or 3 beside it");
   for (int64_t n : stage_layers)
     if (n < 1) v.fault("stage_layers", "a stage needs at least one layer");
 }

@@ -292,20 +292,20 @@ StepResult TrainEngine::step(int64_t step, double lr, int64_t num_microbatches, 
   return result;
 }
 
-// The sums over ranks: of the loss, and of where their time went (but for this last exchange).
+// The sums over ranks: of the loss, and, once all ranks have met there, of where their time went.
 void TrainEngine::finish(StepResult& result, int64_t step) {
-  times_.finish();
-  std::array<double, 1 + TimeSplit::kKinds> sums{};
+  const auto sum = [&](double* values, size_t count) {
+    const Tensor x = make_tensor(values, DType::f64, {int64_t(count)});
+    mesh_->world->all_reduce(x, ReduceOp::sum, {"loss and times", step}).wait();
+  };
   // Every tensor-parallel rank of the last stage has the whole loss of its micro-batches.
-  if (mesh_->coordinates.tp == 0) sums[0] = loss_;
-  for (size_t i = 0; i < TimeSplit::kKinds; ++i) sums[1 + i] = times_.seconds(TimeKind(i));
-  mesh_->world
-      ->all_reduce(make_tensor(sums.data(), DType::f64, {int64_t(sums.size())}), ReduceOp::sum,
-                   {"loss and times", step})
-      .wait();
-  result.loss = sums[0] / double(std::max<int64_t>(result.num_targets, 1));
+  double loss = mesh_->coordinates.tp == 0 ? loss_ : 0.0;
+  sum(&loss, 1);
+  result.loss = loss / double(std::max<int64_t>(result.num_targets, 1));
+  times_.finish();
   for (size_t i = 0; i < TimeSplit::kKinds; ++i)
-    result.time_s[i] = sums[1 + i] / double(mesh_->dims.world_size());
+    result.time_s[i] = times_.seconds(TimeKind(i)) / double(mesh_->dims.world_size());
+  sum(result.time_s.data(), result.time_s.size());
 }
 
 // ---- Evaluation

@@ -8,6 +8,7 @@
 #include <ctime>
 #include <filesystem>
 #include <nlohmann/json.hpp>
+#include <numeric>
 
 #include "csrc/train/verify_layout.h"
 #include "forja/base/file.h"
@@ -32,10 +33,6 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-double seconds_since(Clock::time_point begin) {
-  return std::chrono::duration<double>(Clock::now() - begin).count();
-}
-
 EngineConfig engine_config(const RunConfig& config, int dp) {
   // The largest step of a ramp needs the most micro-batches; every one of them must divide.
   BatchShape shape = split_batch(config.train, config.train.global_batch_size, dp);
@@ -56,6 +53,17 @@ EngineConfig engine_config(const RunConfig& config, int dp) {
   out.bucket_bytes = config.parallel.bucket_mb << 20;
   out.seed = uint64_t(config.train.seed);
   return out;
+}
+
+// Of every size of batch that the run will have: a schedule may need more micro-batches than the
+// first ones have.
+void check_layouts(const RunConfig& config, EngineConfig engine, const ParallelDims& dims) {
+  check_layout(engine, dims);
+  const int64_t start = config.train.batch_ramp.start;
+  for (int64_t batch = start; start > 0 && batch < config.train.global_batch_size; batch += start) {
+    engine.num_microbatches = batch / dims.dp / engine.micro_batch_size;
+    check_layout(engine, dims);
+  }
 }
 
 std::string utc_now() {
@@ -155,7 +163,7 @@ class Trainer {
   bool leader() const { return world_.rank() == 0; }
 
   Mesh make_checked_mesh() {
-    check_layout(engine_config_, dims_);
+    check_layouts(config_, engine_config_, dims_);
     dims_.check_hosts(world_.hosts());
     return make_mesh(world_.communicator(), dims_, mesh_options(engine_config_));
   }
@@ -180,9 +188,8 @@ class Trainer {
     if (of_rank <= there / ranks) return;
     fail_input(
         "not enough memory: {} a rank x {} rank{} of this host, which has {}; a smaller "
-        "train.micro_batch_size, model or data.sequence_length needs less, parallel.zero divides "
-        "more "
-        "(see --dry-run)",
+        "train.micro_batch_size, model or data.sequence_length needs less, a higher parallel.zero "
+        "divides more (see --dry-run)",
         format_bytes(double(of_rank)), ranks, ranks == 1 ? "" : "s", format_bytes(double(there)));
   }
 
@@ -279,7 +286,7 @@ class Trainer {
     out.loss = result.loss;
     out.lr = lr;
     out.gradient_norm = result.gradient_norm;
-    out.step_time_s = seconds_since(begin);
+    out.step_time_s = std::accumulate(result.time_s.begin(), result.time_s.end(), 0.0);
     out.tokens_per_s = double(result.num_targets) / out.step_time_s;
     out.mfu = result.flops.attended / out.step_time_s / peak_flops_;
     out.hfu = (result.flops.attended + result.flops.recomputed) / out.step_time_s / peak_flops_;
@@ -431,7 +438,7 @@ void train(const RunConfig& config, World& world) { Trainer(config, world).run()
 std::string describe_plan(const RunConfig& config, int num_ranks) {
   const ParallelDims dims = ParallelDims::from(config.parallel, num_ranks);
   const EngineConfig engine = engine_config(config, dims.dp);
-  check_layout(engine, dims);
+  check_layouts(config, engine, dims);
   // The rank that needs most: a stage of the pipeline may need more than another.
   MemoryPlan plan;
   for (int pp = 0; pp < dims.pp; ++pp) {

@@ -37,14 +37,25 @@ struct Candidate {
   ParallelDims dims;
 };
 
+// Nothing where the batch does not divide over dp ranks.
+std::optional<EngineConfig> config_of(const FirstStep& first, int dp) {
+  if (first.batch_size % dp != 0) return std::nullopt;
+  try {
+    return first.config(dp);
+  } catch (const Error&) {
+    return std::nullopt;
+  }
+}
+
 // Data parallelism alone, over as many ranks as divide the batch; with ZeRO-3 where whole weights
 // do not fit.
 std::optional<Candidate> simplest_layout(const FirstStep& first, World& world) {
   const int64_t room = host_memory_bytes() / world.local_size();
   for (const int64_t zero : {0, 3}) {
     for (int dp = world.size(); dp >= 1; --dp) {
-      if (first.batch_size % dp != 0) continue;
-      Candidate c{first.config(dp), {}};
+      const std::optional<EngineConfig> config = config_of(first, dp);
+      if (!config) continue;
+      Candidate c{*config, {}};
       const ParallelConfig chosen = c.config.parallel;
       c.config.parallel = {};
       c.config.parallel.zero = zero;

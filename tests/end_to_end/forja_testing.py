@@ -212,6 +212,14 @@ class ForjaTest(unittest.TestCase):
     def losses(self, name):
         return [line["loss"] for line in self.metrics(name) if "loss" in line]
 
+    def evaluations(self, name):
+        return [line["eval"]["valid"]["loss"] for line in self.metrics(name) if "eval" in line]
+
+    def assert_same_losses(self, expected, found, what):
+        self.assertEqual(len(expected), len(found), what)
+        for step, (a, b) in enumerate(zip(expected, found), 1):
+            self.assertLessEqual(abs(a - b), 1e-5 * a, f"{what}, step {step}: {a} and {b}")
+
     def lasting_metrics(self, name):
         """What depends on nothing but the run: no times, no memory."""
         kept = ("step", "tokens", "loss", "lr", "grad_norm", "skipped", "eval")

@@ -17,14 +17,6 @@ LAYOUTS = {
 
 
 class LayoutsTest(ForjaTest):
-    def assert_same_losses(self, expected, found, what):
-        self.assertEqual(len(expected), len(found), what)
-        for step, (a, b) in enumerate(zip(expected, found), 1):
-            self.assertLessEqual(abs(a - b), 1e-5 * a, f"{what}, step {step}: {a} and {b}")
-
-    def evaluations(self, name):
-        return [line["eval"]["valid"]["loss"] for line in self.metrics(name) if "eval" in line]
-
     def test_every_layout_trains_as_one_rank_does(self):
         self.train("alone")
         for name, (ranks, overrides) in LAYOUTS.items():
@@ -62,6 +54,12 @@ class LayoutsTest(ForjaTest):
         self.assertIn("every checksum is right", self.succeed("inspect", path, "--verify").out)
         self.assertTrue(self.succeed("generate", path, "--prompt", "the quick", "--max-new-tokens", "5").out)
 
+    def test_verification_takes_fewer_ranks_where_the_batch_does_not_divide_over_all(self):
+        # A batch of 8 in micro-batches of 2 divides over 4 ranks at most.
+        result = self.train("all", "parallel.tp=4", "parallel.pp=2", "train.steps=1",
+                            "train.verify_layout=true", ranks=8)
+        self.assertIn("4 ranks = pp 1 x dp 4", result.err)
+
     def test_bf16(self):
         self.train("alone", "train.precision=bf16")
         self.train("tp_pp", "train.precision=bf16", "train.verify_layout=true", *LAYOUTS["tp_pp"][1], ranks=4)
@@ -80,6 +78,14 @@ class LayoutErrorsTest(ForjaTest):
     def test_shards_that_do_not_divide(self):
         self.refuse_layout(["dp_shard 2 does not divide dp 3"], "parallel.zero=1", "parallel.dp_shard=2",
                            "train.global_batch_size=9", "train.micro_batch_size=1", ranks=3)
+
+    def test_shards_of_nothing(self):
+        self.refuse_layout(["dp_shard", "nothing is divided under zero 0"], "parallel.dp_shard=2", ranks=2)
+
+    def test_a_schedule_that_the_first_batches_of_a_ramp_are_too_small_for(self):
+        self.refuse_layout(["dualpipe_v", "found 2"], "parallel.pp=2", "parallel.schedule=dualpipe_v",
+                           "model.num_hidden_layers=4", "train.micro_batch_size=1",
+                           "train.batch_ramp={start: 2, steps: 4}", ranks=2)
 
     def test_a_batch_that_does_not_divide(self):
         self.refuse_layout(["8 sequences does not divide over dp = 3"], ranks=3)

@@ -137,7 +137,7 @@ class PlanTest(ForjaTest):
             "parallel.schedule=dualpipe_v",
         )
         self.refuse_plan(["1f1b has 1 stage a rank", "virtual_stages 2"], "parallel.virtual_stages=2")
-        self.refuse_plan(["--ranks 6 is no multiple of 4"], "parallel.pp=4", "--ranks=6")
+        self.refuse_plan(["parallel.pp 4 x cp 1 x tp 1 = 4 does not divide 6 ranks"], "parallel.pp=4", "--ranks=6")
         self.refuse_plan(["--ranks", "1 or greater"], "--ranks=0")
         self.refuse_plan(["does not divide"], "--ranks=3")
         self.refuse_plan(["nowhere/a.svg", "no folder nowhere"], "--svg=nowhere/a.svg")

@@ -7,14 +7,6 @@ from forja_testing import ForjaTest
 
 
 class RanksTest(ForjaTest):
-    def assert_same_losses(self, expected, found, what):
-        self.assertEqual(len(expected), len(found), what)
-        for step, (a, b) in enumerate(zip(expected, found), 1):
-            self.assertLessEqual(abs(a - b), 1e-5 * a, f"{what}, step {step}: {a} and {b}")
-
-    def evaluations(self, name):
-        return [line["eval"]["valid"]["loss"] for line in self.metrics(name) if "eval" in line]
-
     def test_any_number_of_ranks_gives_the_same_losses(self):
         self.train("alone")
         expected = self.losses("alone")

@@ -69,7 +69,7 @@ class RunDirectoryTest(ForjaTest):
             self.assertEqual(line["tokens"], line["step"] * 8 * 32)
             self.assertIs(line["skipped"], False)
             self.assertEqual(set(line["time"]), TIMES)
-            self.assertAlmostEqual(sum(line["time"].values()), line["step_time_s"], delta=1e-3)
+            self.assertAlmostEqual(sum(line["time"].values()), line["step_time_s"], places=9)
             for key in NUMBERS | COUNTS:
                 self.assertIsInstance(line[key], int if key in COUNTS else (int, float), key)
                 self.assertGreaterEqual(line[key], 0, key)

@@ -47,7 +47,7 @@ TEST(Embedding, PartOfATable) {
     expect_same_bits(out.select(0, n), nothing.select(0, 0), "not in the table");
   expect_same_bits(out.select(0, 0), whole.select(0, 3), "in the table");
   const Tensor gradient = box.zeros(DType::f32, {3, 9}), dout = box.normal(DType::f32, {5, 9}, 3);
-  embedding_backward(box.context(), dout, ids, 2, gradient);
+  embedding_backward(box.context(), dout, ids, 2, 7, gradient);
   expect_same_bits(gradient.select(0, 0), dout.select(0, 3), "id 2");
   expect_same_bits(gradient.select(0, 1), dout.select(0, 0), "id 3");
   expect_same_bits(gradient.select(0, 2), nothing.select(0, 0), "id 4");
@@ -71,8 +71,8 @@ TEST(Embedding, BackwardAddsInTheOrderOfTheTokens) {
           expected.ptr<float>()[id_values[size_t(i)] * h + c] += float(g[size_t(i * h + c)]);
         }
       }
-      with_threads(2, [&] { embedding_backward(box.context(), dout, ids, 0, gradient); });
-      with_threads(3, [&] { embedding_backward(box.context(), dout, ids, 0, again); });
+      with_threads(2, [&] { embedding_backward(box.context(), dout, ids, 0, v, gradient); });
+      with_threads(3, [&] { embedding_backward(box.context(), dout, ids, 0, v, again); });
       expect_same_bits(gradient, expected, "order of the tokens");
       expect_same_bits(again, expected, "threads");
     }
@@ -91,6 +91,8 @@ TEST(Embedding, RefusesWhatDoesNotFit) {
             }).find("ids[1] is 7, outside [0, 7)"),
             std::string::npos);
   EXPECT_NE(error_of([&] { embedding_add(ctx, negative, table, out); }).find("ids[0] is -1"),
+            std::string::npos);
+  EXPECT_NE(error_of([&] { embedding_backward(ctx, out, high, 0, 7, table); }).find("ids[1] is 7"),
             std::string::npos);
   EXPECT_NE(error_of([&] {
               embedding_forward(ctx, good, box.zeros(DType::bf16, {7, 4}), 0, 7, out);

@@ -182,6 +182,7 @@ TEST(Layout, TrainsAsOneRankDoes) {
     SCOPED_TRACE(layout.to_string());
     const double error = compare(train(layout), reference(layout.gpt2), layout.to_string());
     if (error > worst) worst_name = layout.to_string();
+    if (everything) fmt::print(stderr, "{}: {:.1e}\n", layout.to_string(), error);
     worst = std::max(worst, error);
   }
   fmt::print("{} of {} layouts; worst relative error of a loss or gradient norm {:.1e} ({})\n",

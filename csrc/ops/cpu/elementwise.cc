@@ -63,20 +63,6 @@ void convert_piece(const Tensor& in, const Tensor& out, int64_t begin, int64_t e
   });
 }
 
-struct ScaleBody {
-  float* x;
-  float factor;
-  template <class A>
-  HWY_INLINE void run(int64_t i, int64_t n) {
-    A::put(hn::Mul(A::get(x + i, n), set(factor)), x + i, n);
-  }
-};
-
-void scale_piece(float* x, float factor, int64_t n) {
-  ScaleBody body{x, factor};
-  for_vectors(n, body);
-}
-
 template <class T>
 struct AccumulateBody {
   const T* x;
@@ -141,7 +127,6 @@ namespace forja::cpu {
 
 HWY_EXPORT(add_piece);
 HWY_EXPORT(convert_piece);
-HWY_EXPORT(scale_piece);
 HWY_EXPORT(accumulate_rows);
 HWY_EXPORT(sum_of_squares);
 HWY_EXPORT(first_non_finite_piece);
@@ -193,13 +178,6 @@ void convert(const Tensor& in, const Tensor& out) {
 void add(const Tensor& a, const Tensor& b, const Tensor& out) {
   parallel_pieces(out.num_elements(), kGrainElements, [&](int64_t begin, int64_t end) {
     HWY_DYNAMIC_DISPATCH(add_piece)(a, b, out, begin, end);
-  });
-}
-
-void scale(const Tensor& x, float factor) {
-  float* data = x.ptr<float>();
-  parallel_pieces(x.num_elements(), kGrainElements, [&](int64_t begin, int64_t end) {
-    HWY_DYNAMIC_DISPATCH(scale_piece)(data + begin, factor, end - begin);
   });
 }
 

@@ -25,7 +25,6 @@ void fill_value(const Tensor& x, float value);
 void fill_normal(const Tensor& x, uint64_t key, int64_t first_element, float mean, float std);
 void convert(const Tensor& in, const Tensor& out);
 void add(const Tensor& a, const Tensor& b, const Tensor& out);
-void scale(const Tensor& x, float factor);
 void bias_gradient(const Tensor& dy, const Tensor& bias_gradient, const Tensor& partial);
 // gradient[c] += sum over blocks of partial[block, c], in order of the blocks.
 void add_partial_sums(const Tensor& partial, const Tensor& gradient);

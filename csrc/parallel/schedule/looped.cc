@@ -16,18 +16,30 @@ void generate_gpipe(Schedule& schedule) {
   }
 }
 
-// As many forwards ahead as there are ranks behind this one; then a forward and a backward in turn:
-// a rank keeps no more micro-batches than are on their way to its first backward.
+namespace {
+
+// Forwards ahead as many as there are ranks behind this one, then a forward and a backward in turn:
+// backward(m) appends what becomes of micro-batch m.
+template <class Backward>
+void one_forward_one_backward(Schedule& schedule, int rank, const Backward& backward) {
+  std::vector<Action>& list = schedule.actions[size_t(rank)];
+  const int num_microbatches = schedule.num_microbatches;
+  const int ahead = std::min(schedule.num_ranks() - 1 - rank, num_microbatches);
+  for (int m = 0; m < ahead; ++m) list.push_back({ActionKind::forward, rank, m});
+  for (int m = 0; m < num_microbatches; ++m) {
+    if (m + ahead < num_microbatches) list.push_back({ActionKind::forward, rank, m + ahead});
+    backward(m);
+  }
+}
+
+}  // namespace
+
+// A rank keeps no more micro-batches than are on their way to its first backward.
 void generate_1f1b(Schedule& schedule) {
-  const int num_ranks = schedule.num_ranks(), num_microbatches = schedule.num_microbatches;
-  for (int rank = 0; rank < num_ranks; ++rank) {
-    std::vector<Action>& list = schedule.actions[size_t(rank)];
-    const int ahead = std::min(num_ranks - 1 - rank, num_microbatches);
-    for (int m = 0; m < ahead; ++m) list.push_back({ActionKind::forward, rank, m});
-    for (int m = 0; m < num_microbatches; ++m) {
-      if (m + ahead < num_microbatches) list.push_back({ActionKind::forward, rank, m + ahead});
-      list.push_back({ActionKind::backward, rank, m});
-    }
+  for (int rank = 0; rank < schedule.num_ranks(); ++rank) {
+    one_forward_one_backward(schedule, rank, [&](int m) {
+      schedule.actions[size_t(rank)].push_back({ActionKind::backward, rank, m});
+    });
   }
 }
 
@@ -60,16 +72,13 @@ void generate_interleaved_1f1b(Schedule& schedule) {
 // which fill its wait at the end. So every rank keeps P micro-batches, as the first one of 1F1B
 // does.
 void generate_zb_h1(Schedule& schedule) {
-  const int num_ranks = schedule.num_ranks(), num_microbatches = schedule.num_microbatches;
-  for (int rank = 0; rank < num_ranks; ++rank) {
+  const int num_microbatches = schedule.num_microbatches;
+  for (int rank = 0; rank < schedule.num_ranks(); ++rank) {
     std::vector<Action>& list = schedule.actions[size_t(rank)];
-    const int ahead = std::min(num_ranks - 1 - rank, num_microbatches);
-    for (int m = 0; m < ahead; ++m) list.push_back({ActionKind::forward, rank, m});
-    for (int m = 0; m < num_microbatches; ++m) {
-      if (m + ahead < num_microbatches) list.push_back({ActionKind::forward, rank, m + ahead});
+    one_forward_one_backward(schedule, rank, [&](int m) {
       list.push_back({ActionKind::backward_input, rank, m});
       if (m >= rank) list.push_back({ActionKind::backward_weight, rank, m - rank});
-    }
+    });
     for (int m = std::max(num_microbatches - rank, 0); m < num_microbatches; ++m)
       list.push_back({ActionKind::backward_weight, rank, m});
   }

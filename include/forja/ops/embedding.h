@@ -10,7 +10,7 @@ namespace forja {
 // out[n] = table[ids[n] - first_row], or zeros for an id outside of the table: the rows
 // [first_row, first_row + V) of a larger one, of which other ranks hold the rest.
 //   ids [N] int32; table [V, H], out [N, H]: fp32 or bf16, both the same.
-// Throws when an id is outside [0, total_rows).
+// Here and below: throws when an id is outside [0, total_rows).
 void embedding_forward(const Context& ctx, const Tensor& ids, const Tensor& table,
                        int64_t first_row, int64_t total_rows, const Tensor& out);
 
@@ -20,6 +20,6 @@ void embedding_add(const Context& ctx, const Tensor& ids, const Tensor& table, c
 // table_gradient[ids[n] - first_row] += dout[n] for ids inside of the table. dout [N, H] fp32 or
 // bf16; table_gradient [V, H] fp32. Deterministic: rows are added in the order of n.
 void embedding_backward(const Context& ctx, const Tensor& dout, const Tensor& ids,
-                        int64_t first_row, const Tensor& table_gradient);
+                        int64_t first_row, int64_t total_rows, const Tensor& table_gradient);
 
 }  // namespace forja

@@ -57,7 +57,8 @@ struct StepResult {
   bool skipped = false;     // non-finite gradients: nothing changed
   int64_t num_targets = 0;  // global
   FlopsCount flops;         // of this rank's share
-  // Seconds by TimeKind, the mean over all ranks: a rank's waits are another's work.
+  // Seconds by TimeKind, the mean over all ranks: a rank's waits are another's work. All of a step,
+  // until every rank has ended it.
   std::array<double, TimeSplit::kKinds> time_s{};
 };
 

@@ -15,11 +15,11 @@ namespace forja {
 struct StepMetrics {
   int64_t step = 0, tokens = 0;
   double loss = 0.0, lr = 0.0, gradient_norm = 0.0;
-  double step_time_s = 0.0, tokens_per_s = 0.0, mfu = 0.0, hfu = 0.0;
-  double mfu_full_attention = 0.0;
+  double step_time_s = 0.0;  // the mean over all ranks, as its parts are
+  double tokens_per_s = 0.0, mfu = 0.0, hfu = 0.0, mfu_full_attention = 0.0;
   int64_t memory_bytes = 0;
   bool skipped = false;
-  std::array<double, TimeSplit::kKinds> time_s{};  // by TimeKind, the mean over all ranks
+  std::array<double, TimeSplit::kKinds> time_s{};  // by TimeKind: the parts of step_time_s
 };
 
 struct EvaluationMetrics {
