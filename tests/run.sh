@@ -11,7 +11,7 @@ presets=("$@")
 step() { printf '\n== %s\n' "$*"; }
 
 step "packages"
-packages=(clang-format libbenchmark-dev python3)
+packages=(clang-format libbenchmark-dev libboost-context-dev python3)
 # Two hosts and a Slurm, all in one machine, need root, so nobody else gets them. Where systemd runs, these packages would
 # start their daemons, an SSH server among them: there the tests are skipped unless the packages have been installed.
 if [[ " ${presets[*]} " == *" release "* ]] && ((EUID == 0)) && [[ ! -d /run/systemd/system ]]; then

@@ -3,7 +3,12 @@
 
 #include <cmath>
 
+#include "forja/base/dispatch.h"
+#include "forja/base/error.h"
+
 namespace forja {
+
+void fail_not_float(DType dtype) { fail("fp32 or bf16 wanted, found {}", dtype_name(dtype)); }
 
 std::string_view dtype_name(DType dtype) {
   switch (dtype) {

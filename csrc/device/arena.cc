@@ -10,14 +10,18 @@
 
 #include "forja/base/error.h"
 #include "forja/base/text.h"
+#include "forja/device/gpu_runtime.h"
 
 namespace forja {
 
-Arena::Arena(std::string name) : name_(std::move(name)) {}
+Arena::Arena(std::string name, Device device) : name_(std::move(name)), device_(device) {}
 
 Arena::Arena(std::string name, Device device, int64_t capacity_bytes)
     : name_(std::move(name)), device_(device), capacity_(std::max(capacity_bytes, kAlignment)) {
-  FORJA_CHECK(device.is_cpu(), "arena {}: only host memory can be had from this build", name_);
+  if (!device.is_cpu()) {
+    block_ = static_cast<uint8_t*>(gpu_allocate(device, capacity_, name_));
+    return;
+  }
   void* block = ::mmap(nullptr, size_t(capacity_), PROT_READ | PROT_WRITE,
                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (block == MAP_FAILED) {
@@ -29,7 +33,12 @@ Arena::Arena(std::string name, Device device, int64_t capacity_bytes)
 }
 
 Arena::~Arena() {
-  if (block_) ::munmap(block_, size_t(capacity_));
+  if (!block_) return;
+  if (device_.is_cpu()) {
+    ::munmap(block_, size_t(capacity_));
+  } else {
+    gpu_free(block_);
+  }
 }
 
 void* Arena::allocate(int64_t bytes) {

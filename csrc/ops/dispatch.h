@@ -1,24 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
-// What every op's front half shares: the one dtype dispatcher, the one device check, checks of
-// shapes.
+// What every op's front half shares: the choice of the device, checks of shapes.
 #pragma once
 
 #include <initializer_list>
 
-#include "forja/base/dtype.h"
+#include "forja/base/dispatch.h"
 #include "forja/base/error.h"
 #include "forja/device/context.h"
 #include "forja/tensor/tensor.h"
 
 namespace forja {
-
-// Calls f.operator()<float>() or f.operator()<BFloat16>().
-template <class F>
-decltype(auto) dispatch_float(DType dtype, F&& f) {
-  if (dtype == DType::bf16) return f.template operator()<BFloat16>();
-  FORJA_CHECK(dtype == DType::f32, "fp32 or bf16 wanted, found {}", dtype_name(dtype));
-  return f.template operator()<float>();
-}
 
 // Throws where the context's device is not the CPU: this build has no other version of `op`.
 void require_cpu(const Context& ctx, const char* op);

@@ -4,31 +4,31 @@
 #include <cstring>
 
 #include "csrc/ops/cpu/elementwise.h"
+#include "csrc/ops/cuda/elementwise.h"
 #include "csrc/ops/dispatch.h"
 
 namespace forja {
 
 void fill_zero(const Context& ctx, const Tensor& x) {
-  require_cpu(ctx, "fill_zero");
   check_contiguous("fill_zero", "x", x);
+  if (!ctx.device.is_cpu()) return cuda::fill_zero(ctx, x);
   if (ctx.planning()) return;
   cpu::fill_zero(x);
 }
 
 void convert(const Context& ctx, const Tensor& in, const Tensor& out) {
-  require_cpu(ctx, "convert");
   check_float("convert", "in", in);
   check_float("convert", "out", out);
   check_contiguous("convert", "in", in);
   check_contiguous("convert", "out", out);
   FORJA_CHECK(in.num_elements() == out.num_elements(), "convert: {} has not as many elements as {}",
               in.to_string(), out.to_string());
+  if (!ctx.device.is_cpu()) return cuda::convert(ctx, in, out);
   if (ctx.planning()) return;
   cpu::convert(in, out);
 }
 
 void add(const Context& ctx, const Tensor& a, const Tensor& b, const Tensor& out) {
-  require_cpu(ctx, "add");
   const std::pair<const char*, const Tensor*> arguments[] = {{"a", &a}, {"b", &b}, {"out", &out}};
   for (const auto& [name, t] : arguments) {
     check_float("add", name, *t);
@@ -37,6 +37,7 @@ void add(const Context& ctx, const Tensor& a, const Tensor& b, const Tensor& out
                 "add: {} {} has not as many elements as out {}", name, t->to_string(),
                 out.to_string());
   }
+  if (!ctx.device.is_cpu()) return cuda::add(ctx, a, b, out);
   if (ctx.planning()) return;
   cpu::add(a, b, out);
 }
@@ -87,9 +88,9 @@ void fill_normal(const Context& ctx, const Tensor& x, uint64_t key, int64_t firs
 }
 
 void fill_value(const Context& ctx, const Tensor& x, float value) {
-  require_cpu(ctx, "fill_value");
   check_float("fill_value", "x", x);
   check_contiguous("fill_value", "x", x);
+  if (!ctx.device.is_cpu()) return cuda::fill_value(ctx, x, value);
   if (ctx.planning()) return;
   cpu::fill_value(x, value);
 }

@@ -42,8 +42,8 @@ Tensor make_tensor(void* data, DType dtype, std::initializer_list<int64_t> shape
   return t;
 }
 
-Tensor allocate(Arena& arena, DType dtype, std::initializer_list<int64_t> shape, Device device) {
-  Tensor t = make_tensor(nullptr, dtype, shape, device);
+Tensor allocate(Arena& arena, DType dtype, std::initializer_list<int64_t> shape) {
+  Tensor t = make_tensor(nullptr, dtype, shape, arena.device());
   t.data = arena.allocate(t.num_bytes());
   return t;
 }

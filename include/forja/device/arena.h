@@ -13,10 +13,11 @@ namespace forja {
 
 class Arena {
  public:
-  static constexpr int64_t kAlignment = 64;  // bytes; one cache line, one AVX-512 vector
+  static constexpr int64_t kAlignment =
+      64;  // bytes; a cache line, an AVX-512 vector, four accesses of a GPU's thread
 
   // A planning arena: allocate() returns nullptr and counts.
-  explicit Arena(std::string name);
+  explicit Arena(std::string name, Device device = {});
   // A real one of `capacity_bytes` on `device`. Host memory is mapped lazily by the system in large
   // pages where it can, so every byte is on the memory node of the thread that first touches it.
   // Throws when there is not enough.
@@ -34,6 +35,7 @@ class Arena {
   int64_t mark() const { return used_; }
   void release(int64_t mark) { used_ = mark; }
 
+  Device device() const { return device_; }
   bool planning() const { return block_ == nullptr; }
   int64_t used_bytes() const { return used_; }
   int64_t peak_bytes() const { return peak_; }

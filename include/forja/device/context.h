@@ -5,11 +5,14 @@
 #include "forja/device/arena.h"
 #include "forja/device/device.h"
 
+struct CUstream_st;
+
 namespace forja {
 
 struct Context {
   Device device;
   Arena* workspace = nullptr;  // scratch of ops and layers, used as a stack (ArenaScope); not owned
+  CUstream_st* stream = nullptr;  // of a GPU, where ops are asynchronous; not owned
   // A planning run: ops check their arguments and take their scratch, then return without touching
   // data.
   bool planning() const { return workspace->planning(); }

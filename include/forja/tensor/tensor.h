@@ -58,8 +58,7 @@ struct Tensor {
 Tensor make_tensor(void* data, DType dtype, std::initializer_list<int64_t> shape,
                    Device device = {});
 
-// A contiguous tensor in the memory of `arena`, uninitialised.
-Tensor allocate(Arena& arena, DType dtype, std::initializer_list<int64_t> shape,
-                Device device = {});
+// A contiguous tensor in the memory of `arena`, on its device, uninitialised.
+Tensor allocate(Arena& arena, DType dtype, std::initializer_list<int64_t> shape);
 
 }  // namespace forja
