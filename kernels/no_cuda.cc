@@ -4,7 +4,10 @@
 #include "kernels/activation/activation.h"
 #include "kernels/elementwise/column_sums.h"
 #include "kernels/elementwise/elementwise.h"
+#include "kernels/embedding/embedding.h"
+#include "kernels/loss/cross_entropy.h"
 #include "kernels/norm/norm.h"
+#include "kernels/optimizer/adamw.h"
 #include "kernels/rope/rope.h"
 
 namespace forja::kernels {
@@ -36,6 +39,26 @@ void gelu_backward(Gelu, const Rows&, const Rows&, const Rows&, DType, int64_t, 
 }
 void swiglu_forward(const Rows&, const Rows&, DType, int64_t, int64_t, KernelStream) { no_cuda(); }
 void swiglu_backward(const Rows&, const Rows&, const Rows&, DType, int64_t, int64_t, KernelStream) {
+  no_cuda();
+}
+void softmax_statistics(const Logits&, float*, float*, float*, KernelStream) { no_cuda(); }
+void softmax_gradient(const Logits&, const float*, const float*, void*, DType, int64_t,
+                      KernelStream) {
+  no_cuda();
+}
+void log_probability(const float*, const float*, const float*, const int32_t*, float*, float*,
+                     int64_t, KernelStream) {
+  no_cuda();
+}
+void rescale_sum_exp(const float*, const float*, float*, int64_t, KernelStream) { no_cuda(); }
+void begin_adamw_step(const AdamWStep&, KernelStream) { no_cuda(); }
+void adamw_step(const AdamWStep&, const AdamWSettings&, const AdamWTensors&, KernelStream) {
+  no_cuda();
+}
+void embedding_lookup(LookupMode, const Lookup&, const Rows&, const Rows&, DType, KernelStream) {
+  no_cuda();
+}
+void embedding_backward(const Lookup&, const Rows&, DType, const Rows&, int32_t*, KernelStream) {
   no_cuda();
 }
 void rope(const RopeArguments&, KernelStream) { no_cuda(); }

@@ -70,7 +70,7 @@ GpuStream::GpuStream(Device device) {
   check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "a stream");
 }
 GpuStream::~GpuStream() { cudaStreamDestroy(stream_); }
-void GpuStream::synchronize() const { check(cudaStreamSynchronize(stream_), "work on the GPU"); }
+void GpuStream::synchronize() const { gpu_synchronize(stream_); }
 
 GpuEvent::GpuEvent() { check(cudaEventCreate(&event_), "an event"); }
 GpuEvent::~GpuEvent() { cudaEventDestroy(event_); }
@@ -96,6 +96,10 @@ void gpu_copy(void* to, const void* from, int64_t bytes, CUstream_st* stream) {
 
 void gpu_fill_bytes(void* memory, uint8_t value, int64_t bytes, CUstream_st* stream) {
   check(cudaMemsetAsync(memory, value, size_t(bytes), stream), "filling memory");
+}
+
+void gpu_synchronize(CUstream_st* stream) {
+  check(cudaStreamSynchronize(stream), "work on the GPU");
 }
 
 }  // namespace forja

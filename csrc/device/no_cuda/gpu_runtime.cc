@@ -29,5 +29,6 @@ void GpuEvent::synchronize() const {}
 double GpuEvent::seconds_since(const GpuEvent&) const { return 0.0; }
 void gpu_copy(void*, const void*, int64_t, CUstream_st*) { no_cuda(); }
 void gpu_fill_bytes(void*, uint8_t, int64_t, CUstream_st*) { no_cuda(); }
+void gpu_synchronize(CUstream_st*) { no_cuda(); }
 
 }  // namespace forja

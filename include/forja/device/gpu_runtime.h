@@ -69,5 +69,7 @@ class GpuEvent {
 // Asynchronous where the host's side is pinned. Any direction.
 void gpu_copy(void* to, const void* from, int64_t bytes, CUstream_st* stream);
 void gpu_fill_bytes(void* memory, uint8_t value, int64_t bytes, CUstream_st* stream);
+// GpuStream::synchronize, of a stream that is somebody else's.
+void gpu_synchronize(CUstream_st* stream);
 
 }  // namespace forja
