@@ -154,7 +154,7 @@ __global__ void __launch_bounds__(kSortThreads)
 }
 
 template <class T>
-__global__ void __launch_bounds__(RowGrid::kThreads)
+__global__ void __launch_bounds__(RowGrid::kThreads, 4)
     embedding_backward_kernel(Lookup a, SortArrays sorted, Rows dout, Rows gradient, RowGrid grid,
                               bool aligned) {
   constexpr int N = kGroup<T, float>, kUnroll = 8;

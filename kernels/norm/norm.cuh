@@ -2,9 +2,9 @@
 // What both directions share: how a row lies over threads.
 //
 // A row is cut into groups of 16 bytes. Thread t of the row's T threads has the groups t, t + T,
-// t + 2T, ..., at most kGroups of them, in registers, so that a row is read once. T is kWidth, a
-// part of a warp, for short rows; kWidth 0 is a whole block; and rows too long for that (kGroups 0)
-// are read again in each pass, from the caches.
+// t + 2T, ..., at most kGroups of them, in registers, so that a row is read once. T is kWidth: a
+// part of a warp, or a team of warps, several of which share a block; kWidth 0 is a whole block.
+// Rows too long for that are read again in each pass, from the caches.
 #pragma once
 
 #include "kernels/common/elements.cuh"
@@ -13,24 +13,33 @@
 
 namespace forja::kernels {
 
-// Scratch of two sums over a block.
+// Scratch of two sums over a block or its teams; the first in shared memory.
 struct NormSums {
   SharedArray<float, 32> scratch[2];
 };
 
-// The sum over the threads of the row, in a fixed order. In a block, `index` (0 or 1) chooses
-// scratch: uses that follow each other take turns.
+// The sum over the threads of the row, in a fixed order. Beyond a warp, `index` (0 or 1) chooses
+// scratch: uses that follow each other take turns, so that a warp that is ahead never writes the
+// one that another still reads.
 template <int kWidth>
 __device__ __forceinline__ float sum_of_row(float value, int index) {
-  if constexpr (kWidth > 0) {
+  if constexpr (kWidth > kWarp) {
+    constexpr int kTeamWarps = kWidth / kWarp;
+    auto& scratch = shared_storage<NormSums>().scratch[index];
+    value = warp_reduce<Sum>(value);
+    if (lane_index() == 0) scratch[warp_index()] = value;
+    const int team = warp_index() / kTeamWarps;
+    sync_threads(1 + team, kWidth);
+    float sum = 0.0f;
+#pragma unroll
+    for (int w = 0; w < kTeamWarps; ++w) sum += scratch[team * kTeamWarps + w];
+    return sum;
+  } else if constexpr (kWidth > 0) {
     return warp_reduce<Sum, kWidth>(value);
   } else {
     return block_reduce<Sum>(value, shared_storage<NormSums>().scratch[index]);
   }
 }
-
-template <int kWidth>
-constexpr int64_t kNormSharedBytes = kWidth > 0 ? 0 : int64_t(sizeof(NormSums));
 
 // The part of a row that a thread has.
 template <class T, int kWidth>

@@ -17,8 +17,6 @@
 namespace forja::kernels {
 namespace {
 
-constexpr int kThreads = 256;  // of a block with several rows
-
 struct Aligned {
   bool rows, weight;
 };
@@ -56,15 +54,16 @@ __device__ __forceinline__ void input_gradient(const float (&dy)[N], float (&x)[
   }
 }
 
-// The sums of a warp's columns on their way to the block's.
+// The sums of a team's columns on their way to the block's.
 template <int kColumns>
-struct ColumnSums {
-  SharedArray<float, kColumns> value;
+struct TeamShared {
+  NormSums sums;
+  SharedArray<float, kColumns> columns;
 };
 
-// One row of partial sums from those of the block's threads. A block with one row has no others;
-// otherwise its warps add theirs in order.
-template <class T, int kWidth, int kGroups>
+// One row of partial sums from those of the block's threads. A block with one row at a time has
+// nothing to add; otherwise its warps or teams add theirs in order.
+template <class T, int kWidth, int kGroups, int kThreads>
 __device__ __forceinline__ void write_partial(float* partial, int64_t columns,
                                               float (&sums)[kGroups][kPack<T>]) {
   constexpr int N = kPack<T>;
@@ -79,15 +78,16 @@ __device__ __forceinline__ void write_partial(float* partial, int64_t columns,
 #pragma unroll
       for (int i = 0; i < N; ++i) sums[0][i] += shuffle_xor(sums[0][i], kWidth);
     }
-    auto& shared = shared_storage<ColumnSums<kWidth * kGroups * N>>().value;
-    for (int warp = 0; warp < kThreads / kWarp; ++warp) {
-      if (warp == warp_index() && lane_index() < kWidth) {
+    constexpr int kTeam = kWidth < kWarp ? kWarp : kWidth;
+    auto& shared = shared_storage<TeamShared<kWidth * kGroups * N>>().columns;
+    for (int team = 0; team < kThreads / kTeam; ++team) {
+      if (team == thread_index() / kTeam && thread_index() % kTeam < kWidth) {
 #pragma unroll
         for (int g = 0; g < kGroups; ++g)
 #pragma unroll
           for (int i = 0; i < N; ++i) {
             float& sum = shared[int(part.first(g)) + i];
-            sum = warp == 0 ? sums[g][i] : sum + sums[g][i];
+            sum = team == 0 ? sums[g][i] : sum + sums[g][i];
           }
       }
       sync_block();
@@ -97,8 +97,8 @@ __device__ __forceinline__ void write_partial(float* partial, int64_t columns,
   }
 }
 
-template <class T, NormKind kKind, int kWidth, int kGroups, int kMaxThreads, int kMinBlocks>
-__global__ void __launch_bounds__(kMaxThreads, kMinBlocks)
+template <class T, NormKind kKind, int kWidth, int kGroups, int kThreads, int kMinBlocks>
+__global__ void __launch_bounds__(kThreads, kMinBlocks)
     norm_backward_kernel(NormBackward a, Aligned aligned) {
   constexpr int N = kPack<T>;
   constexpr int kRows = kWidth > 0 ? kThreads / (kWidth > 0 ? kWidth : 1) : 1;  // at a time
@@ -109,6 +109,7 @@ __global__ void __launch_bounds__(kMaxThreads, kMinBlocks)
 #pragma unroll
     for (int i = 0; i < N; ++i) weight_sum[g][i] = bias_sum[g][i] = 0.0f;
 
+  int row_turn = 0;
   for (int64_t base = int64_t(blockIdx.x) * kRows; base < a.rows;
        base += int64_t(gridDim.x) * kRows) {
     const bool valid = base + first_row < a.rows;
@@ -138,9 +139,9 @@ __global__ void __launch_bounds__(kMaxThreads, kMinBlocks)
       unpack<T>(x_bits[g], v);
       add_products<kKind>(d, v, w, f, sum, dot);
     }
-    // Two scratches in turn: a warp that is ahead never writes the one that another reads.
     if (kKind == NormKind::layer) f.mean_g = sum_of_row<kWidth>(sum, 0) / float(a.columns);
-    const int turn = kKind == NormKind::layer ? 1 : int((base / gridDim.x) % 2);
+    const int turn = kKind == NormKind::layer ? 1 : row_turn;
+    row_turn ^= 1;
     f.mean_g_xhat = sum_of_row<kWidth>(dot, turn) / float(a.columns);
 
     T* dx = a.dx.row<T>(row);
@@ -166,9 +167,10 @@ __global__ void __launch_bounds__(kMaxThreads, kMinBlocks)
       }
     }
   }
-  if (a.weight_partial) write_partial<T, kWidth>(a.weight_partial, a.columns, weight_sum);
+  if (a.weight_partial)
+    write_partial<T, kWidth, kGroups, kThreads>(a.weight_partial, a.columns, weight_sum);
   if (kKind == NormKind::layer && a.bias_partial)
-    write_partial<T, kWidth>(a.bias_partial, a.columns, bias_sum);
+    write_partial<T, kWidth, kGroups, kThreads>(a.bias_partial, a.columns, bias_sum);
 }
 
 // Rows of any length, read in each pass; the partial sums are in memory.
@@ -238,23 +240,24 @@ int64_t launch_backward(const NormBackward& a, KernelStream stream) {
     return blocks;
   };
   // A layer norm has twice the sums in registers.
-  constexpr int kShort = kKind == NormKind::rms ? 4 : 3;  // blocks on a multiprocessor
-  constexpr int64_t kShared = kNormSharedBytes<0>, kBytes = 16 * kPack<T> * 4;
+  constexpr bool kRms = kKind == NormKind::rms;
+  constexpr int kBlocks = kRms ? 4 : 3, kTeams = kRms ? 4 : 3;
+  constexpr int N = kPack<T>;
   const int threads = int(ceil_div<int64_t>(groups, 2 * kWarp)) * kWarp;
   if (groups <= 16)
-    return start(norm_backward_kernel<T, kKind, 16, 1, kThreads, kShort>, kThreads, kThreads / 16,
-                 kShort, kBytes);
+    return start(norm_backward_kernel<T, kKind, 16, 1, 256, kBlocks>, 256, 16, kBlocks,
+                 sizeof(TeamShared<16 * N>));
   if (groups <= 32)
-    return start(norm_backward_kernel<T, kKind, 32, 1, kThreads, kShort>, kThreads, kThreads / 32,
-                 kShort, 2 * kBytes);
+    return start(norm_backward_kernel<T, kKind, 32, 1, 256, kBlocks>, 256, 8, kBlocks,
+                 sizeof(TeamShared<32 * N>));
   if (groups <= 128)
-    return start(norm_backward_kernel<T, kKind, 32, 4, kThreads, 1>, kThreads, kThreads / 32, 1,
-                 8 * kBytes);
+    return start(norm_backward_kernel<T, kKind, 128, 1, 128 * kTeams, 2>, 128 * kTeams, kTeams, 2,
+                 sizeof(TeamShared<128 * N>));
   if (groups <= 512)
-    return start(norm_backward_kernel<T, kKind, 0, 2, 256, 2>, threads, 1, 2, kShared);
+    return start(norm_backward_kernel<T, kKind, 0, 2, 256, 2>, threads, 1, 2, sizeof(NormSums));
   if (groups <= 1024)
-    return start(norm_backward_kernel<T, kKind, 0, 2, 512, 1>, threads, 1, 1, kShared);
-  return start(long_norm_backward_kernel<T, kKind>, 1024, 1, 2, kShared);
+    return start(norm_backward_kernel<T, kKind, 0, 2, 512, 1>, threads, 1, 1, sizeof(NormSums));
+  return start(long_norm_backward_kernel<T, kKind>, 1024, 1, 2, sizeof(NormSums));
 }
 
 }  // namespace

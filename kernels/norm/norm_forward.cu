@@ -189,7 +189,7 @@ void launch_forward(const NormForward& a, KernelStream stream) {
   const auto threads_for = [&](int kept) {
     return int(ceil_div<int64_t>(groups, kept * kWarp)) * kWarp;
   };
-  constexpr int64_t kShared = kNormSharedBytes<0>;
+  constexpr int64_t kShared = sizeof(NormSums);
   if (groups <= 16)
     return start(norm_forward_kernel<T, kKind, 16, 1, kThreads>, kThreads, kThreads / 16, 0);
   if (groups <= 32)

@@ -24,7 +24,7 @@ struct Layout {
 };
 
 template <class T>
-__global__ void __launch_bounds__(kThreads) rope_kernel(RopeArguments a, Layout l) {
+__global__ void __launch_bounds__(kThreads, 4) rope_kernel(RopeArguments a, Layout l) {
   constexpr int N = kPack<T>;
   const int64_t token =
       int64_t(blockIdx.x) * (kThreads >> l.log_threads) + (thread_index() >> l.log_threads);
