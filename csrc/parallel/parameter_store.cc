@@ -213,8 +213,14 @@ void set_from_full(const Context& ctx, Parameter& p, StateKind kind, const float
   const int64_t begin = inference ? 0 : p.begin, end = inference ? to.num_elements() : p.end;
   for_each_run(p.block, begin, end, [&](const ElementRun& run) {
     const Tensor from = make_tensor(const_cast<float*>(full) + run.full, DType::f32, {run.count});
-    convert(ctx, from, to.slice(0, run.local - begin, run.local - begin + run.count));
+    const Tensor part = to.slice(0, run.local - begin, run.local - begin + run.count);
+    if (part.dtype == DType::f32) {
+      copy_bytes(ctx, part.data, from.data, from.num_bytes());
+    } else {
+      convert(ctx, from, part);
+    }
   });
+  synchronize(ctx);  // `full` is the caller's
 }
 
 }  // namespace forja

@@ -15,11 +15,11 @@ GpuMemory gpu_memory(Device) { no_cuda(); }
 int gpu_compute_capability(Device) { no_cuda(); }
 void* gpu_allocate(Device, int64_t, const std::string&) { no_cuda(); }
 void gpu_free(void*) noexcept {}
-void* pinned_allocate(int64_t, const std::string&) { no_cuda(); }
-void pinned_free(void*) noexcept {}
+void pin_host(void*, int64_t) { no_cuda(); }
+void unpin_host(void*) noexcept {}
+void gpu_synchronize(CUstream_st*) { no_cuda(); }
 GpuStream::GpuStream(Device) { no_cuda(); }
 GpuStream::~GpuStream() = default;
-void GpuStream::synchronize() const {}
 GpuEvent::GpuEvent() { no_cuda(); }
 GpuEvent::~GpuEvent() = default;
 void GpuEvent::record(CUstream_st*) {}
