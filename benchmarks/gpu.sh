@@ -22,6 +22,7 @@ done
 bin=$root/bin
 [[ -x "$bin/forja" ]] || bin=$root/build/release
 [[ -x "$bin/forja" ]] || { echo "error: neither $root/bin nor $root/build/release has a forja" >&2; exit 2; }
+nvidia-smi -L 2>/dev/null | grep -q GPU || { echo "error: no GPU here (nvidia-smi -L names none)" >&2; exit 2; }
 [[ -r "$text" ]] || { echo "error: cannot read $text" >&2; exit 2; }
 export LD_LIBRARY_PATH="$root/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
 mkdir -p "$out"
