@@ -9,6 +9,7 @@ namespace forja::kernels {
 
 void matmul(const MatmulProblem& problem, KernelStream stream) {
   if (problem.dtype == DType::f32) return matmul_fp32(problem, stream);
+  if (compute_capability() == 90 && hopper_can_read(problem)) return matmul_hopper(problem, stream);
   matmul_tensor_core(problem, stream);
 }
 
