@@ -107,12 +107,19 @@ __device__ __forceinline__ void store_tile(const MatmulStore<float>& out, int ro
   float bias[8];
 #pragma unroll
   for (int j = 0; j < 8; ++j) bias[j] = bias_at(out, column + j / 4 * 64 + j % 4);
+  const bool inside = out.aligned && row + 68 <= out.rows && column + 68 <= out.columns;
 #pragma unroll
   for (int i = 0; i < 8; ++i) {
+    const int r = row + i / 4 * 64 + i % 4;
 #pragma unroll
-    for (int j = 0; j < 8; j += 2)
-      store_pair(out, row + i / 4 * 64 + i % 4, column + j / 4 * 64 + j % 4, acc[i][j] + bias[j],
-                 acc[i][j + 1] + bias[j + 1]);
+    for (int j = 0; j < 8; ++j) {
+      const int at = column + j / 4 * 64 + j % 4;
+      if (!inside)
+        store_one(out, r, at, acc[i][j] + bias[j]);
+      else if (j % 2 == 0)
+        store_pair(out.c + r * out.stride + at, out.accumulate, acc[i][j] + bias[j],
+                   acc[i][j + 1] + bias[j + 1]);
+    }
   }
 }
 
