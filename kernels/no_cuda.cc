@@ -1,8 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 // The launchers of a build without CUDA, which never gets memory of a GPU to call them with.
 #include "forja/base/error.h"
+#include "kernels/activation/activation.h"
+#include "kernels/elementwise/column_sums.h"
 #include "kernels/elementwise/elementwise.h"
+#include "kernels/embedding/embedding.h"
+#include "kernels/loss/cross_entropy.h"
 #include "kernels/matmul/matmul.h"
+#include "kernels/norm/norm.h"
+#include "kernels/optimizer/adamw.h"
+#include "kernels/rope/rope.h"
 
 namespace forja::kernels {
 namespace {
@@ -15,5 +22,47 @@ void fill(void*, DType, int64_t, float, KernelStream) { no_cuda(); }
 void convert(const void*, DType, void*, DType, int64_t, KernelStream) { no_cuda(); }
 void add(const void*, DType, const void*, DType, void*, DType, int64_t, KernelStream) { no_cuda(); }
 void matmul(const MatmulProblem&, KernelStream) { no_cuda(); }
+void add_sum_of_squares(const float*, int64_t, double*, double*, KernelStream) { no_cuda(); }
+void find_non_finite(const void*, DType, int64_t, int64_t*, KernelStream) { no_cuda(); }
+void fill_normal(float*, int64_t, uint64_t, int64_t, float, float, KernelStream) { no_cuda(); }
+void dropout(const void*, void*, DType, int64_t, float, uint64_t, int64_t, KernelStream) {
+  no_cuda();
+}
+void column_sums(const Rows&, DType, int64_t, int64_t, float*, KernelStream) { no_cuda(); }
+void add_column_sums(const float*, int64_t, int64_t, float*, KernelStream) { no_cuda(); }
+void norm_forward(const NormForward&, KernelStream) { no_cuda(); }
+int64_t norm_backward(const NormBackward&, KernelStream) { no_cuda(); }
+void gelu_forward(Gelu, const Rows&, const Rows&, DType, int64_t, int64_t, KernelStream) {
+  no_cuda();
+}
+void gelu_backward(Gelu, const Rows&, const Rows&, const Rows&, DType, int64_t, int64_t,
+                   KernelStream) {
+  no_cuda();
+}
+void swiglu_forward(const Rows&, const Rows&, DType, int64_t, int64_t, KernelStream) { no_cuda(); }
+void swiglu_backward(const Rows&, const Rows&, const Rows&, DType, int64_t, int64_t, KernelStream) {
+  no_cuda();
+}
+void softmax_statistics(const Logits&, float*, float*, float*, KernelStream) { no_cuda(); }
+void softmax_gradient(const Logits&, const float*, const float*, void*, DType, int64_t,
+                      KernelStream) {
+  no_cuda();
+}
+void log_probability(const float*, const float*, const float*, const int32_t*, float*, float*,
+                     int64_t, KernelStream) {
+  no_cuda();
+}
+void rescale_sum_exp(const float*, const float*, float*, int64_t, KernelStream) { no_cuda(); }
+void begin_adamw_step(const AdamWStep&, KernelStream) { no_cuda(); }
+void adamw_step(const AdamWStep&, const AdamWSettings&, const AdamWTensors&, KernelStream) {
+  no_cuda();
+}
+void embedding_lookup(LookupMode, const Lookup&, const Rows&, const Rows&, DType, KernelStream) {
+  no_cuda();
+}
+void embedding_backward(const Lookup&, const Rows&, DType, const Rows&, int32_t*, KernelStream) {
+  no_cuda();
+}
+void rope(const RopeArguments&, KernelStream) { no_cuda(); }
 
 }  // namespace forja::kernels

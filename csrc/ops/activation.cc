@@ -2,6 +2,7 @@
 #include "forja/ops/activation.h"
 
 #include "csrc/ops/cpu/activation.h"
+#include "csrc/ops/cuda/activation.h"
 #include "csrc/ops/dispatch.h"
 
 namespace forja {
@@ -23,37 +24,37 @@ void check_gate_up(const char* op, const char* name, const Tensor& gate_up, cons
 }  // namespace
 
 void gelu_forward(const Context& ctx, const Tensor& x, const Tensor& y, GeluKind kind) {
-  require_cpu(ctx, "gelu_forward");
   check_rows("gelu_forward", "x", x);
   check_same("gelu_forward", "y", y, x);
+  if (!ctx.device.is_cpu()) return cuda::gelu_forward(ctx, x, y, kind);
   if (ctx.planning()) return;
   cpu::gelu_forward(x, y, kind);
 }
 
 void gelu_backward(const Context& ctx, const Tensor& dy, const Tensor& x, const Tensor& dx,
                    GeluKind kind) {
-  require_cpu(ctx, "gelu_backward");
   check_rows("gelu_backward", "x", x);
   check_same("gelu_backward", "dy", dy, x);
   check_same("gelu_backward", "dx", dx, x);
+  if (!ctx.device.is_cpu()) return cuda::gelu_backward(ctx, dy, x, dx, kind);
   if (ctx.planning()) return;
   cpu::gelu_backward(dy, x, dx, kind);
 }
 
 void swiglu_forward(const Context& ctx, const Tensor& gate_up, const Tensor& y) {
-  require_cpu(ctx, "swiglu_forward");
   check_rows("swiglu_forward", "y", y);
   check_gate_up("swiglu_forward", "gate_up", gate_up, y);
+  if (!ctx.device.is_cpu()) return cuda::swiglu_forward(ctx, gate_up, y);
   if (ctx.planning()) return;
   cpu::swiglu_forward(gate_up, y);
 }
 
 void swiglu_backward(const Context& ctx, const Tensor& dy, const Tensor& gate_up,
                      const Tensor& dgate_up) {
-  require_cpu(ctx, "swiglu_backward");
   check_rows("swiglu_backward", "dy", dy);
   check_gate_up("swiglu_backward", "gate_up", gate_up, dy);
   check_gate_up("swiglu_backward", "dgate_up", dgate_up, dy);
+  if (!ctx.device.is_cpu()) return cuda::swiglu_backward(ctx, dy, gate_up, dgate_up);
   if (ctx.planning()) return;
   cpu::swiglu_backward(dy, gate_up, dgate_up);
 }

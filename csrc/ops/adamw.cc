@@ -2,6 +2,7 @@
 #include "forja/ops/adamw.h"
 
 #include "csrc/ops/cpu/adamw.h"
+#include "csrc/ops/cuda/adamw.h"
 #include "csrc/ops/dispatch.h"
 
 namespace forja {
@@ -17,8 +18,10 @@ void check_state(const char* op, const AdamWState& state) {
 }  // namespace
 
 void begin_adamw_step(const Context& ctx, const AdamWState& state) {
-  require_cpu(ctx, "begin_adamw_step");
   check_state("begin_adamw_step", state);
+  if (!ctx.device.is_cpu()) {
+    return cuda::begin_adamw_step(ctx, state);
+  }
   if (ctx.planning()) return;
   cpu::begin_adamw_step(state);
 }
@@ -26,7 +29,6 @@ void begin_adamw_step(const Context& ctx, const AdamWState& state) {
 void adamw_step(const Context& ctx, const AdamWState& state, const AdamWOptions& options,
                 const Tensor& gradient, const Tensor& weight, const Tensor& first_moment,
                 const Tensor& second_moment, const Tensor& compute_weight) {
-  require_cpu(ctx, "adamw_step");
   check_state("adamw_step", state);
   const std::pair<const char*, const Tensor*> arguments[] = {{"gradient", &gradient},
                                                              {"weight", &weight},
@@ -41,6 +43,10 @@ void adamw_step(const Context& ctx, const AdamWState& state, const AdamWOptions&
         t->is_contiguous() && t->num_elements() == weight.num_elements(),
         "adamw_step: all tensors must be contiguous and of one size, found {} beside the weight {}",
         t->to_string(), weight.to_string());
+  }
+  if (!ctx.device.is_cpu()) {
+    return cuda::adamw_step(ctx, state, options, gradient, weight, first_moment, second_moment,
+                            compute_weight);
   }
   if (ctx.planning()) return;
   cpu::adamw_step(state, options, gradient, weight, first_moment, second_moment, compute_weight);

@@ -2,6 +2,7 @@
 #include "forja/ops/cross_entropy.h"
 
 #include "csrc/ops/cpu/cross_entropy.h"
+#include "csrc/ops/cuda/cross_entropy.h"
 #include "csrc/ops/dispatch.h"
 
 namespace forja {
@@ -28,11 +29,14 @@ void softmax_statistics(const Context& ctx, const Tensor& logits, const Tensor& 
                         int64_t first_column, const Tensor& maximum, const Tensor& sum_exp,
                         const Tensor& target_logit) {
   constexpr const char* kOp = "softmax_statistics";
-  require_cpu(ctx, kOp);
   check_logits(kOp, logits, targets);
   check_per_token(kOp, "maximum", maximum, logits);
   check_per_token(kOp, "sum_exp", sum_exp, logits);
   check_per_token(kOp, "target_logit", target_logit, logits);
+  if (!ctx.device.is_cpu()) {
+    return cuda::softmax_statistics(ctx, logits, targets, first_column, maximum, sum_exp,
+                                    target_logit);
+  }
   if (ctx.planning()) return;
   cpu::softmax_statistics(logits, targets, first_column, maximum, sum_exp, target_logit);
 }
@@ -41,7 +45,6 @@ void softmax_gradient(const Context& ctx, const Tensor& logits, const Tensor& ta
                       int64_t first_column, const Tensor& lse, const Tensor& coefficient,
                       const Tensor& dlogits) {
   constexpr const char* kOp = "softmax_gradient";
-  require_cpu(ctx, kOp);
   check_logits(kOp, logits, targets);
   check_per_token(kOp, "lse", lse, logits);
   check_per_token(kOp, "coefficient", coefficient, logits);
@@ -52,6 +55,9 @@ void softmax_gradient(const Context& ctx, const Tensor& logits, const Tensor& ta
       dlogits.data != logits.data || dlogits.dtype == logits.dtype || logits.data == nullptr,
       "{}: dlogits {} may be logits {} only with the same dtype", kOp, dlogits.to_string(),
       logits.to_string());
+  if (!ctx.device.is_cpu()) {
+    return cuda::softmax_gradient(ctx, logits, targets, first_column, lse, coefficient, dlogits);
+  }
   if (ctx.planning()) return;
   cpu::softmax_gradient(logits, targets, first_column, lse, coefficient, dlogits);
 }

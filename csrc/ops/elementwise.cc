@@ -43,13 +43,13 @@ void add(const Context& ctx, const Tensor& a, const Tensor& b, const Tensor& out
 }
 
 void bias_gradient(const Context& ctx, const Tensor& dy, const Tensor& bias_gradient) {
-  require_cpu(ctx, "bias_gradient");
   check_float("bias_gradient", "dy", dy);
   check_rank("bias_gradient", "dy", dy, 2);
   check_last_dim_contiguous("bias_gradient", "dy", dy);
   check_dtype("bias_gradient", "bias_gradient", bias_gradient, DType::f32);
   check_shape("bias_gradient", "bias_gradient", bias_gradient, {dy.size(1)});
   check_contiguous("bias_gradient", "bias_gradient", bias_gradient);
+  if (!ctx.device.is_cpu()) return cuda::bias_gradient(ctx, dy, bias_gradient);
   ArenaScope scope(*ctx.workspace);
   const Tensor partial =
       allocate(*ctx.workspace, DType::f32, {cpu::row_blocks(dy.size(0)), dy.size(1)});
@@ -58,11 +58,11 @@ void bias_gradient(const Context& ctx, const Tensor& dy, const Tensor& bias_grad
 }
 
 void add_sum_of_squares(const Context& ctx, const Tensor& x, const Tensor& sum) {
-  require_cpu(ctx, "add_sum_of_squares");
   check_dtype("add_sum_of_squares", "x", x, DType::f32);
   check_contiguous("add_sum_of_squares", "x", x);
   check_dtype("add_sum_of_squares", "sum", sum, DType::f64);
   check_shape("add_sum_of_squares", "sum", sum, {1});
+  if (!ctx.device.is_cpu()) return cuda::add_sum_of_squares(ctx, x, sum);
   ArenaScope scope(*ctx.workspace);
   const Tensor partial = allocate(*ctx.workspace, DType::f64, {cpu::sum_blocks(x.num_elements())});
   if (ctx.planning()) return;
@@ -70,19 +70,19 @@ void add_sum_of_squares(const Context& ctx, const Tensor& x, const Tensor& sum) 
 }
 
 int64_t find_non_finite(const Context& ctx, const Tensor& x) {
-  require_cpu(ctx, "find_non_finite");
   check_float("find_non_finite", "x", x);
   check_contiguous("find_non_finite", "x", x);
+  if (!ctx.device.is_cpu()) return cuda::find_non_finite(ctx, x);
   if (ctx.planning()) return -1;
   return cpu::find_non_finite(x);
 }
 
 void fill_normal(const Context& ctx, const Tensor& x, uint64_t key, int64_t first_element,
                  float mean, float std) {
-  require_cpu(ctx, "fill_normal");
   check_dtype("fill_normal", "x", x, DType::f32);
   check_contiguous("fill_normal", "x", x);
   FORJA_CHECK(first_element >= 0, "fill_normal: first_element {} is negative", first_element);
+  if (!ctx.device.is_cpu()) return cuda::fill_normal(ctx, x, key, first_element, mean, std);
   if (ctx.planning()) return;
   cpu::fill_normal(x, key, first_element, mean, std);
 }

@@ -2,6 +2,7 @@
 #include "forja/ops/embedding.h"
 
 #include "csrc/ops/cpu/embedding.h"
+#include "csrc/ops/cuda/embedding.h"
 #include "csrc/ops/dispatch.h"
 
 namespace forja {
@@ -22,9 +23,7 @@ void check_indices(const char* op, const char* name, const Tensor& indices, int6
 }
 
 // rows [N, H] beside the table that they come from.
-void check_lookup(const Context& ctx, const char* op, const Tensor& ids, const Tensor& table,
-                  const Tensor& rows) {
-  require_cpu(ctx, op);
+void check_lookup(const char* op, const Tensor& ids, const Tensor& table, const Tensor& rows) {
   check_float(op, "out", rows);
   check_rank(op, "out", rows, 2);
   check_last_dim_contiguous(op, "out", rows);
@@ -36,14 +35,16 @@ void check_lookup(const Context& ctx, const char* op, const Tensor& ids, const T
 
 void embedding_forward(const Context& ctx, const Tensor& ids, const Tensor& table,
                        int64_t first_row, int64_t total_rows, const Tensor& out) {
-  check_lookup(ctx, "embedding_forward", ids, table, out);
+  check_lookup("embedding_forward", ids, table, out);
+  if (!ctx.device.is_cpu()) return cuda::embedding_forward(ctx, ids, table, first_row, out);
   if (ctx.planning()) return;
   check_index_range("embedding_forward", "ids", ids, total_rows);
   cpu::embedding_forward(ids, table, first_row, out);
 }
 
 void embedding_add(const Context& ctx, const Tensor& ids, const Tensor& table, const Tensor& out) {
-  check_lookup(ctx, "embedding_add", ids, table, out);
+  check_lookup("embedding_add", ids, table, out);
+  if (!ctx.device.is_cpu()) return cuda::embedding_add(ctx, ids, table, out);
   if (ctx.planning()) return;
   check_index_range("embedding_add", "ids", ids, table.size(0));
   cpu::embedding_add(ids, table, out);
@@ -52,7 +53,6 @@ void embedding_add(const Context& ctx, const Tensor& ids, const Tensor& table, c
 void embedding_backward(const Context& ctx, const Tensor& dout, const Tensor& ids,
                         int64_t first_row, int64_t total_rows, const Tensor& table_gradient) {
   constexpr const char* kOp = "embedding_backward";
-  require_cpu(ctx, kOp);
   check_float(kOp, "dout", dout);
   check_rank(kOp, "dout", dout, 2);
   check_last_dim_contiguous(kOp, "dout", dout);
@@ -62,6 +62,9 @@ void embedding_backward(const Context& ctx, const Tensor& dout, const Tensor& id
   check_last_dim_contiguous(kOp, "table_gradient", table_gradient);
   FORJA_CHECK(table_gradient.size(1) == dout.size(1), "{}: {} beside rows of {}", kOp,
               table_gradient.to_string(), dout.to_string());
+  if (!ctx.device.is_cpu()) {
+    return cuda::embedding_backward(ctx, dout, ids, first_row, table_gradient);
+  }
   if (ctx.planning()) return;
   check_index_range(kOp, "ids", ids, total_rows);
   cpu::embedding_backward(dout, ids, first_row, table_gradient);

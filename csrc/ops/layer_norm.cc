@@ -2,6 +2,7 @@
 #include "forja/ops/layer_norm.h"
 
 #include "csrc/ops/cpu/layer_norm.h"
+#include "csrc/ops/cuda/norm.h"
 #include "csrc/ops/norm_arguments.h"
 
 namespace forja {
@@ -10,7 +11,6 @@ namespace {
 void forward(const char* op, const Context& ctx, const Tensor& x, const Tensor& residual,
              const Tensor& weight, const Tensor& bias, const Tensor& sum, const Tensor& y,
              const Tensor& mean, const Tensor& rstd, float eps) {
-  require_cpu(ctx, op);
   check_norm_rows(op, "x", x);
   if (residual.defined()) check_same(op, "residual", residual, x);
   check_same(op, "sum", sum, x);
@@ -19,6 +19,10 @@ void forward(const char* op, const Context& ctx, const Tensor& x, const Tensor& 
   if (bias.defined()) check_norm_weight(op, "bias", bias, x);
   check_norm_statistic(op, "mean", mean, x);
   check_norm_statistic(op, "rstd", rstd, x);
+  if (!ctx.device.is_cpu()) {
+    return cuda::layer_norm_forward(ctx, x, residual, weight, bias,
+                                    residual.defined() ? sum : Tensor(), y, mean, rstd, eps);
+  }
   ArenaScope scope(*ctx.workspace);
   const Tensor w = float_copy(ctx, weight), b = float_copy(ctx, bias);
   if (ctx.planning()) return;
@@ -45,7 +49,6 @@ void layer_norm_backward(const Context& ctx, const Tensor& dy, const Tensor& x,
                          const Tensor& residual_gradient, const Tensor& dx,
                          const Tensor& weight_gradient, const Tensor& bias_gradient) {
   constexpr const char* kOp = "layer_norm_backward";
-  require_cpu(ctx, kOp);
   check_norm_rows(kOp, "x", x);
   check_same(kOp, "dy", dy, x);
   check_same(kOp, "dx", dx, x);
@@ -55,6 +58,10 @@ void layer_norm_backward(const Context& ctx, const Tensor& dy, const Tensor& x,
   check_norm_statistic(kOp, "rstd", rstd, x);
   check_norm_gradient(kOp, "weight_gradient", weight_gradient, x);
   check_norm_gradient(kOp, "bias_gradient", bias_gradient, x);
+  if (!ctx.device.is_cpu()) {
+    return cuda::layer_norm_backward(ctx, dy, x, weight, mean, rstd, residual_gradient, dx,
+                                     weight_gradient, bias_gradient);
+  }
   ArenaScope scope(*ctx.workspace);
   const Tensor w = float_copy(ctx, weight);
   Tensor partial;

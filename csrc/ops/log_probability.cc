@@ -3,6 +3,8 @@
 
 #include <cmath>
 
+#include "csrc/ops/cuda/cross_entropy.h"
+
 namespace forja {
 
 void log_probability(const Context& ctx, const Tensor& maximum, const Tensor& sum_exp,
@@ -14,8 +16,11 @@ void log_probability(const Context& ctx, const Tensor& maximum, const Tensor& su
                 "log_probability: {} for {} targets", t->to_string(), n);
   }
   FORJA_CHECK(targets.dtype == DType::i32, "log_probability: targets {}", targets.to_string());
+  if (!ctx.device.is_cpu()) {
+    return cuda::log_probability(ctx, maximum, sum_exp, target_logit, targets, lse,
+                                 log_probability);
+  }
   if (ctx.planning()) return;
-  FORJA_CHECK(maximum.device.is_cpu(), "no CUDA version of log_probability in this build");
   for (int64_t i = 0; i < n; ++i) {
     const float log_sum = maximum.ptr<float>()[i] + std::log(sum_exp.ptr<float>()[i]);
     const bool has_target = targets.ptr<int32_t>()[i] >= 0;
@@ -31,8 +36,8 @@ void rescale_sum_exp(const Context& ctx, const Tensor& maximum, const Tensor& la
     FORJA_CHECK(t->dtype == DType::f32 && t->is_contiguous() && t->num_elements() == n,
                 "rescale_sum_exp: {} for {} tokens", t->to_string(), n);
   }
+  if (!ctx.device.is_cpu()) return cuda::rescale_sum_exp(ctx, maximum, largest, sum_exp);
   if (ctx.planning()) return;
-  FORJA_CHECK(maximum.device.is_cpu(), "no CUDA version of rescale_sum_exp in this build");
   for (int64_t i = 0; i < n; ++i)
     sum_exp.ptr<float>()[i] *= std::exp(maximum.ptr<float>()[i] - largest.ptr<float>()[i]);
 }

@@ -2,6 +2,7 @@
 #include "forja/ops/rms_norm.h"
 
 #include "csrc/ops/cpu/rms_norm.h"
+#include "csrc/ops/cuda/norm.h"
 #include "csrc/ops/norm_arguments.h"
 
 namespace forja {
@@ -9,11 +10,11 @@ namespace forja {
 void rms_norm_forward(const Context& ctx, const Tensor& x, const Tensor& weight, const Tensor& y,
                       const Tensor& rstd, float eps) {
   constexpr const char* kOp = "rms_norm_forward";
-  require_cpu(ctx, kOp);
   check_norm_rows(kOp, "x", x);
   check_same(kOp, "y", y, x);
   check_norm_weight(kOp, "weight", weight, x);
   check_norm_statistic(kOp, "rstd", rstd, x);
+  if (!ctx.device.is_cpu()) return cuda::rms_norm_forward(ctx, x, {}, weight, {}, y, rstd, eps);
   ArenaScope scope(*ctx.workspace);
   const Tensor w = float_copy(ctx, weight);
   if (ctx.planning()) return;
@@ -24,13 +25,14 @@ void add_rms_norm_forward(const Context& ctx, const Tensor& x, const Tensor& res
                           const Tensor& weight, const Tensor& sum, const Tensor& y,
                           const Tensor& rstd, float eps) {
   constexpr const char* kOp = "add_rms_norm_forward";
-  require_cpu(ctx, kOp);
   check_norm_rows(kOp, "x", x);
   check_same(kOp, "residual", residual, x);
   check_same(kOp, "sum", sum, x);
   check_same(kOp, "y", y, x);
   check_norm_weight(kOp, "weight", weight, x);
   check_norm_statistic(kOp, "rstd", rstd, x);
+  if (!ctx.device.is_cpu())
+    return cuda::rms_norm_forward(ctx, x, residual, weight, sum, y, rstd, eps);
   ArenaScope scope(*ctx.workspace);
   const Tensor w = float_copy(ctx, weight);
   if (ctx.planning()) return;
@@ -41,7 +43,6 @@ void rms_norm_backward(const Context& ctx, const Tensor& dy, const Tensor& x, co
                        const Tensor& rstd, const Tensor& residual_gradient, const Tensor& dx,
                        const Tensor& weight_gradient) {
   constexpr const char* kOp = "rms_norm_backward";
-  require_cpu(ctx, kOp);
   check_norm_rows(kOp, "x", x);
   check_same(kOp, "dy", dy, x);
   check_same(kOp, "dx", dx, x);
@@ -49,6 +50,9 @@ void rms_norm_backward(const Context& ctx, const Tensor& dy, const Tensor& x, co
   check_norm_weight(kOp, "weight", weight, x);
   check_norm_statistic(kOp, "rstd", rstd, x);
   check_norm_gradient(kOp, "weight_gradient", weight_gradient, x);
+  if (!ctx.device.is_cpu())
+    return cuda::rms_norm_backward(ctx, dy, x, weight, rstd, residual_gradient, dx,
+                                   weight_gradient);
   ArenaScope scope(*ctx.workspace);
   const Tensor w = float_copy(ctx, weight);
   Tensor partial;

@@ -2,13 +2,13 @@
 #include "forja/ops/rope.h"
 
 #include "csrc/ops/cpu/rope.h"
+#include "csrc/ops/cuda/rope.h"
 #include "csrc/ops/dispatch.h"
 
 namespace forja {
 
 void rope(const Context& ctx, const Tensor& x, const Tensor& positions, const Tensor& cos,
           const Tensor& sin, RopeDirection direction) {
-  require_cpu(ctx, "rope");
   check_float("rope", "x", x);
   check_rank("rope", "x", x, 3);
   check_last_dim_contiguous("rope", "x", x);
@@ -23,6 +23,7 @@ void rope(const Context& ctx, const Tensor& x, const Tensor& positions, const Te
     check_shape("rope", name, *table, {cos.size(0), x.size(2) / 2});
     check_last_dim_contiguous("rope", name, *table);
   }
+  if (!ctx.device.is_cpu()) return cuda::rope(ctx, x, positions, cos, sin, direction);
   if (ctx.planning()) return;
   check_index_range("rope", "positions", positions, cos.size(0));
   cpu::rope(x, positions, cos, sin, direction);

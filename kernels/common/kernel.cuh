@@ -63,6 +63,9 @@ __device__ __forceinline__ float atomic_add(float* address, float value) {
 __device__ __forceinline__ int atomic_add(int* address, int value) {
   return atomicAdd(address, value);
 }
+__device__ __forceinline__ void atomic_min(int64_t* address, int64_t value) {
+  atomicMin(reinterpret_cast<long long*>(address), static_cast<long long>(value));
+}
 __device__ __forceinline__ void memory_fence() { __threadfence(); }
 
 #else
@@ -90,6 +93,9 @@ inline int atomic_add(int* address, int value) {
   const int before = *address;
   *address += value;
   return before;
+}
+inline void atomic_min(int64_t* address, int64_t value) {
+  if (value < *address) *address = value;
 }
 inline void memory_fence() {}
 

@@ -28,6 +28,15 @@ __device__ __forceinline__ float fast_log2(float x) {
   return y;
 }
 __device__ __forceinline__ float inverse_sqrt(float x) { return rsqrtf(x); }
+__device__ __forceinline__ float fast_reciprocal(float x) {
+  float y;
+  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+// Of an angle in turns; there are no large angles, for which a GPU would need local memory.
+__device__ __forceinline__ void sin_cos_of_turns(double turns, double* sine, double* cosine) {
+  sincospi(2.0 * turns, sine, cosine);
+}
 
 #else
 
@@ -37,8 +46,16 @@ inline uint32_t pack_bf16(float low, float high) {
 inline float fast_exp2(float x) { return exp2f(x); }
 inline float fast_log2(float x) { return log2f(x); }
 inline float inverse_sqrt(float x) { return 1.0f / sqrtf(x); }
+inline float fast_reciprocal(float x) { return 1.0f / x; }
+inline void sin_cos_of_turns(double turns, double* sine, double* cosine) {
+  *sine = sin(6.283185307179586 * turns);
+  *cosine = cos(6.283185307179586 * turns);
+}
 
 #endif
+
+// exp(x): an error of about 2 units in the last place, and |x| / 2 more from the argument.
+__device__ __forceinline__ float fast_exp(float x) { return fast_exp2(x * 1.44269504f); }
 
 template <class T>
 __device__ __forceinline__ T from_float(float x);

@@ -19,6 +19,11 @@ __device__ __forceinline__ T shuffle_from(T value, int lane) {
   return __shfl_sync(kAllLanes, value, lane);
 }
 __device__ __forceinline__ bool any_lane(bool value) { return __any_sync(kAllLanes, value); }
+// The lanes that bring the same value, as bits.
+__device__ __forceinline__ uint32_t matching_lanes(uint32_t value) {
+  return __match_any_sync(kAllLanes, value);
+}
+__device__ __forceinline__ int count_bits(uint32_t bits) { return __popc(bits); }
 __device__ __forceinline__ void sync_warp() { __syncwarp(); }
 
 #else
@@ -64,6 +69,20 @@ inline bool any_lane(bool value) {
   });
   return vote.any;
 }
+inline uint32_t matching_lanes(uint32_t value) {
+  struct Match {
+    uint32_t value, lanes;
+  } match{value, 0};
+  emulator::meet(kWarp, "matching_lanes", &match, [](void* const* all) {
+    for (int i = 0; i < kWarp; ++i) {
+      auto* mine = static_cast<Match*>(all[i]);
+      for (int j = 0; j < kWarp; ++j)
+        mine->lanes |= uint32_t(static_cast<Match*>(all[j])->value == mine->value) << j;
+    }
+  });
+  return match.lanes;
+}
+inline int count_bits(uint32_t bits) { return __builtin_popcount(bits); }
 inline void sync_warp() {
   emulator::meet(kWarp, "sync_warp", nullptr, [](void* const*) {});
 }

@@ -3,6 +3,7 @@
 
 #include "csrc/ops/cuda/arguments.h"
 #include "forja/device/gpu_runtime.h"
+#include "kernels/elementwise/column_sums.h"
 #include "kernels/elementwise/elementwise.h"
 
 namespace forja::cuda {
@@ -27,6 +28,51 @@ void add(const Context& ctx, const Tensor& a, const Tensor& b, const Tensor& out
   if (ctx.planning()) return;
   kernels::add(data(ctx, a), a.dtype, data(ctx, b), b.dtype, data(ctx, out), out.dtype,
                out.num_elements(), ctx.stream);
+}
+
+void bias_gradient(const Context& ctx, const Tensor& dy, const Tensor& bias_gradient) {
+  ArenaScope scope(*ctx.workspace);
+  const int64_t blocks = kernels::column_sum_blocks(dy.size(0), dy.size(1));
+  const Tensor partial = allocate(*ctx.workspace, DType::f32, {blocks, dy.size(1)});
+  if (ctx.planning()) return;
+  auto* sums = typed<float>(ctx, partial);
+  kernels::column_sums(rows(ctx, dy), dy.dtype, dy.size(0), dy.size(1), sums, ctx.stream);
+  kernels::add_column_sums(sums, blocks, dy.size(1), typed<float>(ctx, bias_gradient), ctx.stream);
+}
+
+void add_sum_of_squares(const Context& ctx, const Tensor& x, const Tensor& sum) {
+  ArenaScope scope(*ctx.workspace);
+  const int64_t blocks = kernels::sum_of_squares_blocks(x.num_elements());
+  const Tensor partial = allocate(*ctx.workspace, DType::f64, {blocks});
+  if (ctx.planning()) return;
+  kernels::add_sum_of_squares(typed<float>(ctx, x), x.num_elements(), typed<double>(ctx, sum),
+                              typed<double>(ctx, partial), ctx.stream);
+}
+
+int64_t find_non_finite(const Context& ctx, const Tensor& x) {
+  ArenaScope scope(*ctx.workspace);
+  const Tensor first = allocate(*ctx.workspace, DType::i64, {1});
+  if (ctx.planning()) return -1;
+  kernels::find_non_finite(data(ctx, x), x.dtype, x.num_elements(), typed<int64_t>(ctx, first),
+                           ctx.stream);
+  int64_t found = 0;
+  gpu_copy(&found, first.data, sizeof(found), ctx.stream);
+  gpu_synchronize(ctx.stream);
+  return found == kernels::kNoneFound ? -1 : found;
+}
+
+void fill_normal(const Context& ctx, const Tensor& x, uint64_t key, int64_t first_element,
+                 float mean, float std) {
+  if (ctx.planning()) return;
+  kernels::fill_normal(typed<float>(ctx, x), x.num_elements(), key, first_element, mean, std,
+                       ctx.stream);
+}
+
+void dropout(const Context& ctx, const Tensor& x, const Tensor& y, float probability, uint64_t key,
+             int64_t first_element) {
+  if (ctx.planning()) return;
+  kernels::dropout(data(ctx, x), data(ctx, y), x.dtype, x.num_elements(), probability, key,
+                   first_element, ctx.stream);
 }
 
 }  // namespace forja::cuda

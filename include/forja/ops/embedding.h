@@ -10,7 +10,8 @@ namespace forja {
 // out[n] = table[ids[n] - first_row], or zeros for an id outside of the table: the rows
 // [first_row, first_row + V) of a larger one, of which other ranks hold the rest.
 //   ids [N] int32; table [V, H], out [N, H]: fp32 or bf16, both the same.
-// Here and below: throws when an id is outside [0, total_rows).
+// Here and below: throws when an id is outside [0, total_rows); on a GPU, which cannot, such an id
+// is one outside of the table.
 void embedding_forward(const Context& ctx, const Tensor& ids, const Tensor& table,
                        int64_t first_row, int64_t total_rows, const Tensor& out);
 

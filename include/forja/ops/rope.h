@@ -13,7 +13,8 @@ enum class RopeDirection { forward, backward };  // backward rotates by the nega
 // Rotates x [N, H, D] (fp32 or bf16; last dim contiguous, others may be strided) by the angles of
 // its row's position.
 //   positions [N] int32. cos, sin [P, D/2] fp32: tables for positions 0..P-1 (any attention factor
-//   is in them).
+//   is in them). Throws when a position is outside of the tables; on a GPU, which cannot, its row
+//   becomes NaN.
 void rope(const Context& ctx, const Tensor& x, const Tensor& positions, const Tensor& cos,
           const Tensor& sin, RopeDirection direction);
 
