@@ -2,6 +2,7 @@
 // The launchers of a build without CUDA, which never gets memory of a GPU to call them with.
 #include "forja/base/error.h"
 #include "kernels/activation/activation.h"
+#include "kernels/attention/attention.h"
 #include "kernels/elementwise/column_sums.h"
 #include "kernels/elementwise/elementwise.h"
 #include "kernels/embedding/embedding.h"
@@ -64,5 +65,8 @@ void embedding_backward(const Lookup&, const Rows&, DType, const Rows&, int32_t*
   no_cuda();
 }
 void rope(const RopeArguments&, KernelStream) { no_cuda(); }
+
+void attention_forward(const AttentionForward&, KernelStream) { no_cuda(); }
+void attention_backward(const AttentionBackward&, KernelStream) { no_cuda(); }
 
 }  // namespace forja::kernels
