@@ -218,7 +218,8 @@ void TrainEngine::run_planning_step() {
     stage->decoder->allocate_transfers(*slot.arena, rows, slot.stash);
     if (!stage->decoder->range().has_embedding)
       slot.stash.input = make_tensor(nullptr, config_.compute_dtype,
-                                     {rows / mesh_->dims.tp, config_.model.hidden_size});
+                                     {rows / mesh_->dims.tp, config_.model.hidden_size},
+                                     config_.device);
     stage->decoder->forward(context_, *slot.arena, input, slot.stash,
                             device_inputs_[0].log_probabilities);
     const int64_t mark = slot.arena->mark();
