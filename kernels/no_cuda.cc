@@ -2,10 +2,12 @@
 // The launchers of a build without CUDA, which never gets memory of a GPU to call them with.
 #include "forja/base/error.h"
 #include "kernels/activation/activation.h"
+#include "kernels/attention/attention.h"
 #include "kernels/elementwise/column_sums.h"
 #include "kernels/elementwise/elementwise.h"
 #include "kernels/embedding/embedding.h"
 #include "kernels/loss/cross_entropy.h"
+#include "kernels/matmul/matmul.h"
 #include "kernels/norm/norm.h"
 #include "kernels/optimizer/adamw.h"
 #include "kernels/rope/rope.h"
@@ -20,6 +22,7 @@ namespace {
 void fill(void*, DType, int64_t, float, KernelStream) { no_cuda(); }
 void convert(const void*, DType, void*, DType, int64_t, KernelStream) { no_cuda(); }
 void add(const void*, DType, const void*, DType, void*, DType, int64_t, KernelStream) { no_cuda(); }
+void matmul(const MatmulProblem&, KernelStream) { no_cuda(); }
 void add_sum_of_squares(const float*, int64_t, double*, double*, KernelStream) { no_cuda(); }
 void find_non_finite(const void*, DType, int64_t, int64_t*, KernelStream) { no_cuda(); }
 void fill_normal(float*, int64_t, uint64_t, int64_t, float, float, KernelStream) { no_cuda(); }
@@ -62,5 +65,8 @@ void embedding_backward(const Lookup&, const Rows&, DType, const Rows&, int32_t*
   no_cuda();
 }
 void rope(const RopeArguments&, KernelStream) { no_cuda(); }
+
+void attention_forward(const AttentionForward&, KernelStream) { no_cuda(); }
+void attention_backward(const AttentionBackward&, KernelStream) { no_cuda(); }
 
 }  // namespace forja::kernels

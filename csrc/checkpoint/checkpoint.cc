@@ -92,9 +92,26 @@ Json describe_parts(const std::vector<Part>& parts) {
   return list;
 }
 
-void write_shard(const std::string& folder, const ParameterStore& store, const CheckpointCopy& copy,
-                 int rank) {
-  const std::vector<Part> parts = parts_to_write(store, copy);
+// Puts the data of the parts into host memory, which the caller keeps; nothing to do on the CPU.
+std::unique_ptr<Arena> download(const Context& ctx, std::vector<Part>& parts) {
+  if (ctx.device.is_cpu()) return nullptr;
+  int64_t bytes = 0;
+  for (const Part& part : parts) bytes += part.data.num_bytes() + Arena::kAlignment;
+  auto host = std::make_unique<Arena>("checkpoint", Device{}, bytes);
+  for (Part& part : parts) {
+    void* to = host->allocate(part.data.num_bytes());
+    copy_bytes(ctx, to, part.data.data, part.data.num_bytes());
+    part.data.data = to;
+    part.data.device = {};
+  }
+  synchronize(ctx);
+  return host;
+}
+
+void write_shard(const Context& ctx, const std::string& folder, const ParameterStore& store,
+                 const CheckpointCopy& copy, int rank) {
+  std::vector<Part> parts = parts_to_write(store, copy);
+  const std::unique_ptr<Arena> host = download(ctx, parts);
   std::vector<std::pair<std::string, Tensor>> tensors;
   for (const Part& part : parts) tensors.emplace_back(part.name, part.data);
   write_safetensors(folder + "/" + shard_name(rank), tensors, {{"format", "forja"}});
@@ -291,7 +308,7 @@ std::optional<std::string> latest_checkpoint(const std::string& directory) {
   return all.back();
 }
 
-void save_checkpoint(const std::string& directory, const TrainState& state,
+void save_checkpoint(const Context& ctx, const std::string& directory, const TrainState& state,
                      const ParameterStore& store, const CheckpointCopy& copy,
                      const std::string& config_yaml, int64_t keep_last, Communicator& group) {
   const std::string target = directory + "/" + checkpoint_name(state.step),
@@ -303,7 +320,7 @@ void save_checkpoint(const std::string& directory, const TrainState& state,
       fs::remove_all(folder);
       make_directories(folder);
     });
-    agree(group, [&] { write_shard(folder, store, copy, group.rank()); });
+    agree(group, [&] { write_shard(ctx, folder, store, copy, group.rank()); });
     agree(group, [&] {
       if (!leader) return;
       write_manifest(folder, state, config_yaml, group.size());

@@ -26,6 +26,7 @@ class PlanningCommunicator : public Communicator {
   std::unique_ptr<Communicator> split(int, int) override {
     fail("a planned group of ranks cannot be split");
   }
+  void use_stream(CUstream_st*) override {}
   std::vector<CommVolume> volumes() const override { return {}; }
   void reset_volumes() override {}
   void set_trace(std::shared_ptr<CommTrace>) override {}

@@ -2,6 +2,7 @@
 #include <mutex>
 
 #include "csrc/comm/checks.h"
+#include "csrc/comm/staged_communicator.h"
 #include "csrc/comm/transport.h"
 #include "csrc/comm/volume.h"
 
@@ -77,6 +78,8 @@ class QueuedCommunicator : public Communicator {
     return make_queued_communicator(std::move(part), thread_);
   }
 
+  void use_stream(CUstream_st*) override {}
+
   std::vector<CommVolume> volumes() const override { return volumes_.volumes(); }
   void reset_volumes() override { volumes_.reset(); }
   void set_trace(std::shared_ptr<CommTrace> trace) override {
@@ -104,7 +107,8 @@ class QueuedCommunicator : public Communicator {
 
 std::unique_ptr<Communicator> make_queued_communicator(std::unique_ptr<Transport> transport,
                                                        std::shared_ptr<CommThread> thread) {
-  return std::make_unique<QueuedCommunicator>(std::move(transport), std::move(thread));
+  return make_staged_communicator(
+      std::make_unique<QueuedCommunicator>(std::move(transport), std::move(thread)));
 }
 
 }  // namespace forja

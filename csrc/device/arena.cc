@@ -34,11 +34,17 @@ Arena::Arena(std::string name, Device device, int64_t capacity_bytes)
 
 Arena::~Arena() {
   if (!block_) return;
+  if (pinned_) unpin_host(block_);
   if (device_.is_cpu()) {
     ::munmap(block_, size_t(capacity_));
   } else {
     gpu_free(block_);
   }
+}
+
+void Arena::pin() {
+  pin_host(block_, capacity_);
+  pinned_ = true;
 }
 
 void* Arena::allocate(int64_t bytes) {

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "forja/nn/decoder.h"
 
-#include <cstring>
-
 #include "csrc/nn/hf_names.h"
 #include "forja/base/philox.h"
 #include "forja/nn/rope_tables.h"
@@ -72,11 +70,11 @@ Decoder::Decoder(ParameterStore& store, const ModelConfig& model, int64_t max_po
   head_ = std::make_unique<Head>(store, model, tp, range.stage, tied);
 }
 
-void Decoder::allocate_constants(Arena& arena) {
+void Decoder::allocate_constants(const Context& ctx, Arena& arena) {
   if (!model_.has_rope()) return;
   rope_cos_ = allocate(arena, DType::f32, {max_positions_, model_.head_dim / 2});
   rope_sin_ = allocate(arena, DType::f32, {max_positions_, model_.head_dim / 2});
-  fill_rope_tables(model_, rope_cos_, rope_sin_);
+  fill_rope_tables(ctx, model_, rope_cos_, rope_sin_);
 }
 
 void Decoder::add_tables(DecoderInput& input) const {
@@ -92,9 +90,8 @@ Tensor Decoder::own_positions(const Context& ctx, const DecoderInput& input) con
   if (tp_.size() == 1) return input.rows.positions;
   const Tensor own = allocate(*ctx.workspace, DType::i32, {tp_.own_rows(rows)});
   tp_.for_each_piece(rows, [&](int64_t begin, int64_t end, int64_t first_row) {
-    if (ctx.planning()) return;
-    std::memcpy(own.slice(0, begin, end).data, input.rows.positions.ptr<int32_t>() + first_row,
-                size_t(end - begin) * sizeof(int32_t));
+    const Tensor from = input.rows.positions.slice(0, first_row, first_row + end - begin);
+    copy_bytes(ctx, own.slice(0, begin, end).data, from.data, from.num_bytes());
   });
   return own;
 }
@@ -291,9 +288,9 @@ void Decoder::generate(const Context& ctx, DecoderInput input,
   head_->normalize(ctx, *ctx.workspace, last.residual, last.branch, stash);
   const Tensor picked =
       allocate(*ctx.workspace, dtype_, {int64_t(logit_rows.size()), model_.hidden_size});
-  for (size_t i = 0; i < logit_rows.size() && !ctx.planning(); ++i) {
+  for (size_t i = 0; i < logit_rows.size(); ++i) {
     const Tensor row = stash.hidden.select(0, logit_rows[i]);
-    std::memcpy(picked.select(0, int64_t(i)).data, row.data, size_t(row.num_bytes()));
+    copy_bytes(ctx, picked.select(0, int64_t(i)).data, row.data, row.num_bytes());
   }
   head_->logits(ctx, picked, logits);
 }

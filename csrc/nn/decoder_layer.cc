@@ -2,7 +2,6 @@
 #include "forja/nn/decoder_layer.h"
 
 #include <cmath>
-#include <cstring>
 
 #include "csrc/nn/hf_names.h"
 #include "forja/base/philox.h"
@@ -191,10 +190,11 @@ void DecoderLayer::attend(const Context& ctx, Arena& arena, const RowInfo& rows,
   const DType dtype = stash.qkv.dtype;
   const Heads heads = split_heads(stash.qkv, stash.qk);
   if (cache && !ctx.planning()) {
-    const size_t bytes = size_t(key_value_heads_ * d * dtype_bytes(dtype));
+    const int64_t bytes = key_value_heads_ * d * dtype_bytes(dtype);
     for (int64_t r = 0; r < total; ++r) {
-      std::memcpy(cache->keys.select(0, cache->rows[r]).data, heads.k.select(0, r).data, bytes);
-      std::memcpy(cache->values.select(0, cache->rows[r]).data, heads.v.select(0, r).data, bytes);
+      const int64_t row = cache->rows[r];
+      copy_bytes(ctx, cache->keys.select(0, row).data, heads.k.select(0, r).data, bytes);
+      copy_bytes(ctx, cache->values.select(0, row).data, heads.v.select(0, r).data, bytes);
     }
   }
   stash.attention_output = allocate(arena, dtype, {total, h * d});

@@ -62,17 +62,22 @@ RopeFrequencies rope_frequencies(const ModelConfig& model) {
   return out;
 }
 
-void fill_rope_tables(const ModelConfig& model, const Tensor& cos, const Tensor& sin) {
+void fill_rope_tables(const Context& ctx, const ModelConfig& model, const Tensor& cos,
+                      const Tensor& sin) {
   if (!cos.data) return;
   const RopeFrequencies frequencies = rope_frequencies(model);
-  const int64_t half = cos.size(1);
-  for (int64_t p = 0; p < cos.size(0); ++p) {
+  const int64_t positions = cos.size(0), half = cos.size(1);
+  std::vector<float> cosines(size_t(positions * half)), sines(cosines.size());
+  for (int64_t p = 0; p < positions; ++p) {
     for (int64_t i = 0; i < half; ++i) {
       const double angle = double(p) * frequencies.inverse[size_t(i)];
-      cos.ptr<float>()[p * half + i] = float(std::cos(angle) * frequencies.attention_factor);
-      sin.ptr<float>()[p * half + i] = float(std::sin(angle) * frequencies.attention_factor);
+      cosines[size_t(p * half + i)] = float(std::cos(angle) * frequencies.attention_factor);
+      sines[size_t(p * half + i)] = float(std::sin(angle) * frequencies.attention_factor);
     }
   }
+  copy_bytes(ctx, cos.data, cosines.data(), cos.num_bytes());
+  copy_bytes(ctx, sin.data, sines.data(), sin.num_bytes());
+  synchronize(ctx);
 }
 
 }  // namespace forja

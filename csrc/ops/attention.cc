@@ -2,6 +2,7 @@
 #include "forja/ops/attention.h"
 
 #include "csrc/ops/cpu/attention.h"
+#include "csrc/ops/cuda/attention.h"
 #include "csrc/ops/dispatch.h"
 
 namespace forja {
@@ -59,8 +60,9 @@ void attention_forward(const Context& ctx, const Tensor& q, const Tensor& k, con
                        const Tensor& sequences, const Tensor& out, const Tensor& lse,
                        const AttentionOptions& options) {
   constexpr const char* kOp = "attention_forward";
-  require_cpu(ctx, kOp);
   check_attention(kOp, q, k, v, sequences, out, lse, options);
+  if (!ctx.device.is_cpu())
+    return cuda::attention_forward(ctx, q, k, v, sequences, out, lse, options);
   ArenaScope scope(*ctx.workspace);
   const cpu::AttentionScratch scratch =
       cpu::attention_scratch(*ctx.workspace, q, k, cpu::AttentionPass::forward);
@@ -74,13 +76,15 @@ void attention_backward(const Context& ctx, const Tensor& dout, const Tensor& q,
                         const Tensor& sequences, const Tensor& dq, const Tensor& dk,
                         const Tensor& dv, const AttentionOptions& options) {
   constexpr const char* kOp = "attention_backward";
-  require_cpu(ctx, kOp);
   check_attention(kOp, q, k, v, sequences, out, lse, options);
   FORJA_CHECK(lse.defined(), "{}: lse is undefined", kOp);
   check_same(kOp, "dout", dout, q);
   check_same(kOp, "dq", dq, q);
   check_same(kOp, "dk", dk, k);
   check_same(kOp, "dv", dv, k);
+  if (!ctx.device.is_cpu()) {
+    return cuda::attention_backward(ctx, dout, q, k, v, out, lse, sequences, dq, dk, dv, options);
+  }
   ArenaScope scope(*ctx.workspace);
   const cpu::AttentionScratch scratch =
       cpu::attention_scratch(*ctx.workspace, q, k, cpu::AttentionPass::backward);

@@ -2,6 +2,7 @@
 #include "forja/ops/matmul.h"
 
 #include "csrc/ops/cpu/matmul.h"
+#include "csrc/ops/cuda/matmul.h"
 #include "csrc/ops/dispatch.h"
 
 namespace forja {
@@ -20,7 +21,6 @@ void check_matrix(const char* name, const Tensor& t) {
 
 void matmul(const Context& ctx, const Tensor& a, const Tensor& b, const Tensor& c,
             MatmulOutput output, const Tensor& bias) {
-  require_cpu(ctx, "matmul");
   check_matrix("a", a);
   check_matrix("b", b);
   FORJA_CHECK(a.dtype == b.dtype && a.size(1) == b.size(0), "matmul: a {} and b {} do not fit",
@@ -36,6 +36,7 @@ void matmul(const Context& ctx, const Tensor& a, const Tensor& b, const Tensor& 
     check_contiguous("matmul", "bias", bias);
   }
   if (c.size(0) == 0 || c.size(1) == 0) return;
+  if (!ctx.device.is_cpu()) return cuda::matmul(ctx, a, b, c, output, bias);
   cpu::matmul(ctx, a, b, c, output, bias);
 }
 

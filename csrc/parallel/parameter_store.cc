@@ -30,9 +30,12 @@ void attach(const Bucket& bucket, Tensor& whole, Tensor Parameter::*member, void
   }
 }
 
-Tensor local_tensor(const Parameter& p, DType dtype) {
-  return p.spec.shape.size() == 1 ? make_tensor(nullptr, dtype, {p.block.rows})
-                                  : make_tensor(nullptr, dtype, {p.block.rows, p.block.columns});
+// Of a bucket's memory; it gets its address when it is attached.
+Tensor local_tensor(const Parameter& p, const Tensor& whole) {
+  const auto& block = p.block;
+  return p.spec.shape.size() == 1
+             ? make_tensor(nullptr, whole.dtype, {block.rows}, whole.device)
+             : make_tensor(nullptr, whole.dtype, {block.rows, block.columns}, whole.device);
 }
 
 }  // namespace
@@ -104,7 +107,7 @@ void ParameterStore::allocate_bucket(Bucket& bucket, Arena& weights, Arena& grad
   const bool layer = bucket.kind == UnitKind::layer && options_.use == StoreUse::training;
   bucket.shards_weights = layer && options_.zero == 3;
   bucket.shards_gradients = layer && options_.zero >= 2;
-  bucket.weights = make_tensor(nullptr, dtype, {n});
+  bucket.weights = make_tensor(nullptr, dtype, {n}, weights.device());
   if (bucket.shards_weights) {
     bucket.weight_shard = allocate(weights, dtype, {own});
   } else {
@@ -112,7 +115,7 @@ void ParameterStore::allocate_bucket(Bucket& bucket, Arena& weights, Arena& grad
     bucket.weight_shard = bucket.weights.slice(0, own * rank, own * (rank + 1));
   }
   if (options_.use == StoreUse::inference) return;
-  bucket.gradients = make_tensor(nullptr, DType::f32, {n});
+  bucket.gradients = make_tensor(nullptr, DType::f32, {n}, gradients.device());
   if (bucket.shards_gradients) {
     bucket.gradient_shard = allocate(gradients, DType::f32, {own});
   } else {
@@ -133,9 +136,9 @@ void ParameterStore::place_shards(Bucket& bucket) {
     const int64_t at = bucket.offsets[i], n = p.block.num_elements();
     p.begin = std::clamp<int64_t>(first - at, 0, n);
     p.end = std::clamp<int64_t>(first + own - at, 0, n);
-    p.weight = local_tensor(p, options_.compute_dtype);
+    p.weight = local_tensor(p, bucket.weights);
     if (options_.use == StoreUse::inference) continue;
-    p.gradient = local_tensor(p, DType::f32);
+    p.gradient = local_tensor(p, bucket.gradients);
     const int64_t begin = p.begin < p.end ? at + p.begin - first : 0, end = begin + p.end - p.begin;
     p.weight_shard = part(bucket.weight_shard, begin, end);
     p.master = part(bucket.master, begin, end);
@@ -213,8 +216,14 @@ void set_from_full(const Context& ctx, Parameter& p, StateKind kind, const float
   const int64_t begin = inference ? 0 : p.begin, end = inference ? to.num_elements() : p.end;
   for_each_run(p.block, begin, end, [&](const ElementRun& run) {
     const Tensor from = make_tensor(const_cast<float*>(full) + run.full, DType::f32, {run.count});
-    convert(ctx, from, to.slice(0, run.local - begin, run.local - begin + run.count));
+    const Tensor part = to.slice(0, run.local - begin, run.local - begin + run.count);
+    if (part.dtype == DType::f32) {
+      copy_bytes(ctx, part.data, from.data, from.num_bytes());
+    } else {
+      convert(ctx, from, part);
+    }
   });
+  synchronize(ctx);  // `full` is the caller's
 }
 
 }  // namespace forja

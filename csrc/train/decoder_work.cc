@@ -18,8 +18,7 @@ void TrainEngine::Work::forward(int local, int slot, int microbatch, const Tenso
   Slot& s = stage.slots[size_t(slot)];
   s.stash.input = input;
   stage.decoder->forward(engine.context_, *s.arena, engine.input_of(step, microbatch), s.stash,
-                         engine.log_probabilities_[size_t(microbatch)]);
-  if (stage.decoder->range().has_head) engine.add_loss(microbatch);
+                         engine.device_inputs_[size_t(microbatch)].log_probabilities);
 }
 
 void TrainEngine::Work::backward(int local, int slot, int microbatch, BackwardPart part,

@@ -15,8 +15,13 @@ namespace {
 
 constexpr uint64_t kDropoutStream = 0xD20;
 
-Arena make_arena(const char* name, const MemoryPlan* plan, int64_t MemoryPlan::*bytes) {
-  return plan ? Arena(name, Device{}, plan->*bytes) : Arena(name);
+Arena make_arena(const char* name, Device device, const MemoryPlan* plan,
+                 int64_t MemoryPlan::*bytes) {
+  return plan ? Arena(name, device, plan->*bytes) : Arena(name, device);
+}
+
+std::unique_ptr<GpuStream> make_stream(Device device, const MemoryPlan* plan) {
+  return plan && !device.is_cpu() ? std::make_unique<GpuStream>(device) : nullptr;
 }
 
 StoreOptions store_options(const EngineConfig& config, const Mesh& mesh) {
@@ -84,17 +89,21 @@ MeshOptions mesh_options(const EngineConfig& config) {
 TrainEngine::TrainEngine(const EngineConfig& config, Mesh& mesh, const MemoryPlan* plan)
     : config_(config),
       mesh_(&mesh),
-      weights_(make_arena("weights", plan, &MemoryPlan::weights)),
-      gradients_(make_arena("gradients", plan, &MemoryPlan::gradients)),
-      optimizer_arena_(make_arena("optimizer", plan, &MemoryPlan::optimizer)),
-      inputs_(make_arena("inputs", plan, &MemoryPlan::inputs)),
-      workspace_(make_arena("workspace", plan, &MemoryPlan::workspace)),
-      context_{Device{}, &workspace_},
+      stream_(make_stream(config.device, plan)),
+      weights_(make_arena("weights", config.device, plan, &MemoryPlan::weights)),
+      gradients_(make_arena("gradients", config.device, plan, &MemoryPlan::gradients)),
+      optimizer_arena_(make_arena("optimizer", config.device, plan, &MemoryPlan::optimizer)),
+      inputs_(make_arena("inputs", config.device, plan, &MemoryPlan::inputs)),
+      workspace_(make_arena("workspace", config.device, plan, &MemoryPlan::workspace)),
+      staging_(make_arena("staging", Device{}, plan, &MemoryPlan::staging)),
+      context_{config.device, &workspace_, stream_ ? stream_->handle() : nullptr},
       store_(store_options(config, mesh)) {
+  for (Communicator* group : mesh.groups()) group->use_stream(context_.stream);
+  if (stream_) staging_.pin();
   make_stages(plan);
   store_.allocate_all(weights_, gradients_, optimizer_arena_);
-  for (auto& stage : stages_) stage->decoder->allocate_constants(weights_);
-  optimizer_ = std::make_unique<Optimizer>(store_, config.optimizer, optimizer_arena_);
+  for (auto& stage : stages_) stage->decoder->allocate_constants(context_, weights_);
+  optimizer_ = std::make_unique<Optimizer>(context_, store_, config.optimizer, optimizer_arena_);
   sync_ = std::make_unique<ParameterSync>(store_, mesh, times_, weights_, gradients_);
   work_ = std::make_unique<Work>(*this);
   executor_ = std::make_unique<PipelineExecutor>(schedule(config.num_microbatches), *mesh.pp,
@@ -126,8 +135,8 @@ void TrainEngine::make_stages(const MemoryPlan* plan) {
     const size_t local = stages_.size();
     for (Slot& slot : stage->slots) {
       slot.arena =
-          plan ? std::make_unique<Arena>("activations", Device{}, plan->stashes[local].bytes)
-               : std::make_unique<Arena>("activations");
+          plan ? std::make_unique<Arena>("activations", config_.device, plan->stashes[local].bytes)
+               : std::make_unique<Arena>("activations", config_.device);
     }
     stages_.push_back(std::move(stage));
   }
@@ -137,13 +146,10 @@ void TrainEngine::make_stages(const MemoryPlan* plan) {
 std::vector<std::vector<Tensor>> TrainEngine::make_inputs() {
   const int64_t rows = config_.micro_batch_size * config_.sequence_length;
   for (int64_t m = 0; m < config_.num_microbatches; ++m) {
-    batch_.push_back(allocate_micro_batch(inputs_, config_.micro_batch_size,
-                                          config_.sequence_length, config_.document_mask));
-    sequences_.push_back(batch_.back().sequences);
-    coefficients_.push_back(allocate(inputs_, DType::f32, {rows}));
-    log_probabilities_.push_back(allocate(inputs_, DType::f32, {rows}));
+    device_inputs_.push_back(allocate_inputs(inputs_));
+    host_inputs_.push_back(config_.device.is_cpu() ? device_inputs_.back()
+                                                   : allocate_inputs(staging_));
   }
-  first_rows_.assign(size_t(config_.num_microbatches), 0);
   std::vector<std::vector<Tensor>> receive_buffers;
   for (auto& stage : stages_) {
     const StageNeeds needs = needs_of_stage(schedule(config_.num_microbatches), stage->index);
@@ -153,6 +159,33 @@ std::vector<std::vector<Tensor>> TrainEngine::make_inputs() {
                                  {rows / mesh_->dims.tp, config_.model.hidden_size}));
   }
   return receive_buffers;
+}
+
+TrainEngine::Inputs TrainEngine::allocate_inputs(Arena& arena) const {
+  const int64_t rows = config_.micro_batch_size * config_.sequence_length;
+  Inputs out;
+  out.batch = allocate_micro_batch(arena, config_.micro_batch_size, config_.sequence_length,
+                                   config_.document_mask);
+  out.sequences = out.batch.sequences;
+  out.coefficients = allocate(arena, DType::f32, {rows});
+  out.log_probabilities = allocate(arena, DType::f32, {rows});
+  return out;
+}
+
+// What the host has written of micro-batch m, to the device.
+void TrainEngine::upload(int64_t m) {
+  const Inputs& host = host_inputs_[size_t(m)];
+  Inputs& device = device_inputs_[size_t(m)];
+  const auto copy = [&](const Tensor& to, const Tensor& from) {
+    copy_bytes(context_, to.data, from.data, from.num_bytes());
+  };
+  device.sequences = device.batch.sequences.slice(0, 0, host.sequences.size(0));
+  device.first_row = host.first_row;
+  copy(device.batch.tokens, host.batch.tokens);
+  copy(device.batch.targets, host.batch.targets);
+  copy(device.batch.positions, host.batch.positions);
+  copy(device.sequences, host.sequences);
+  copy(device.coefficients, host.coefficients);
 }
 
 const Schedule& TrainEngine::schedule(int64_t num_microbatches) {
@@ -185,8 +218,10 @@ void TrainEngine::run_planning_step() {
     stage->decoder->allocate_transfers(*slot.arena, rows, slot.stash);
     if (!stage->decoder->range().has_embedding)
       slot.stash.input = make_tensor(nullptr, config_.compute_dtype,
-                                     {rows / mesh_->dims.tp, config_.model.hidden_size});
-    stage->decoder->forward(context_, *slot.arena, input, slot.stash, log_probabilities_[0]);
+                                     {rows / mesh_->dims.tp, config_.model.hidden_size},
+                                     config_.device);
+    stage->decoder->forward(context_, *slot.arena, input, slot.stash,
+                            device_inputs_[0].log_probabilities);
     const int64_t mark = slot.arena->mark();
     stage->decoder->backward(context_, workspace_, input, slot.stash, BackwardPart::both);
     if (!splits) continue;
@@ -200,8 +235,13 @@ void TrainEngine::run_planning_step() {
 }
 
 MemoryPlan TrainEngine::memory_used() const {
-  MemoryPlan plan{weights_.peak_bytes(), gradients_.peak_bytes(), optimizer_arena_.peak_bytes(),
-                  inputs_.peak_bytes(),  workspace_.peak_bytes(), {}};
+  MemoryPlan plan{weights_.peak_bytes(),
+                  gradients_.peak_bytes(),
+                  optimizer_arena_.peak_bytes(),
+                  inputs_.peak_bytes(),
+                  workspace_.peak_bytes(),
+                  staging_.peak_bytes(),
+                  {}};
   for (const auto& stage : stages_) {
     int64_t bytes = 0;
     for (const Slot& slot : stage->slots) bytes = std::max(bytes, slot.arena->peak_bytes());
@@ -213,23 +253,24 @@ MemoryPlan TrainEngine::memory_used() const {
 // ---- A step
 
 DecoderInput TrainEngine::input_of(int64_t step, int64_t m) const {
-  const MicroBatch& b = batch_[size_t(m)];
-  DecoderInput input{b.tokens, b.targets, coefficients_[size_t(m)], {}};
-  input.rows.positions = b.positions;
-  input.rows.sequences = sequences_[size_t(m)];
+  const Inputs& in = device_inputs_[size_t(m)];
+  DecoderInput input{in.batch.tokens, in.batch.targets, in.coefficients, {}};
+  input.rows.positions = in.batch.positions;
+  input.rows.sequences = in.sequences;
   input.rows.dropout_key = mix_key(mix_key(config_.seed, kDropoutStream), uint64_t(step));
-  input.rows.first_row = first_rows_[size_t(m)];
+  input.rows.first_row = in.first_row;
   return input;
 }
 
 int64_t TrainEngine::load_batch(int64_t num_microbatches, const Fill& fill) {
-  FORJA_CHECK(num_microbatches <= int64_t(batch_.size()), "{} micro-batches, room for {}",
-              num_microbatches, batch_.size());
+  FORJA_CHECK(num_microbatches <= int64_t(host_inputs_.size()), "{} micro-batches, room for {}",
+              num_microbatches, host_inputs_.size());
   int64_t num_targets = 0;
   for (int64_t m = 0; m < num_microbatches; ++m) {
-    const MicroBatch& b = batch_[size_t(m)];
-    sequences_[size_t(m)] = fill(m, b);
-    for (int64_t i = 0; i < b.targets.size(0); ++i) num_targets += b.targets.ptr<int32_t>()[i] >= 0;
+    Inputs& in = host_inputs_[size_t(m)];
+    in.sequences = fill(m, in.batch);
+    const Tensor& targets = in.batch.targets;
+    for (int64_t i = 0; i < targets.size(0); ++i) num_targets += targets.ptr<int32_t>()[i] >= 0;
   }
   times_.wait(mesh_->dp->all_reduce(make_tensor(&num_targets, DType::i64, {1}), ReduceOp::sum,
                                     {"number of targets"}),
@@ -240,16 +281,30 @@ int64_t TrainEngine::load_batch(int64_t num_microbatches, const Fill& fill) {
 void TrainEngine::fill_coefficients(int64_t num_microbatches, int64_t num_targets) {
   const float weight = num_targets > 0 ? float(1.0 / double(num_targets)) : 0.0f;
   for (int64_t m = 0; m < num_microbatches; ++m) {
-    const int32_t* target = batch_[size_t(m)].targets.ptr<int32_t>();
-    float* coefficient = coefficients_[size_t(m)].ptr<float>();
-    for (int64_t i = 0; i < coefficients_[size_t(m)].size(0); ++i)
+    const Inputs& in = host_inputs_[size_t(m)];
+    const int32_t* target = in.batch.targets.ptr<int32_t>();
+    float* coefficient = in.coefficients.ptr<float>();
+    for (int64_t i = 0; i < in.coefficients.size(0); ++i)
       coefficient[i] = target[i] >= 0 ? weight : 0.0f;
   }
 }
 
-void TrainEngine::add_loss(int m) {
-  const Tensor& values = log_probabilities_[size_t(m)];
-  for (int64_t i = 0; i < values.size(0); ++i) loss_ -= double(values.ptr<float>()[i]);
+// The sum over the micro-batches, where this rank has the head; every tensor-parallel rank of the
+// last stage has the whole of it. Waits for the device.
+double TrainEngine::local_loss(int64_t num_microbatches) {
+  const bool counts = stages_.back()->decoder->range().has_head && mesh_->coordinates.tp == 0;
+  for (int64_t m = 0; m < num_microbatches && counts; ++m) {
+    const Tensor& host = host_inputs_[size_t(m)].log_probabilities;
+    copy_bytes(context_, host.data, device_inputs_[size_t(m)].log_probabilities.data,
+               host.num_bytes());
+  }
+  synchronize(context_);
+  double loss = 0.0;
+  for (int64_t m = 0; m < num_microbatches && counts; ++m) {
+    const Tensor& values = host_inputs_[size_t(m)].log_probabilities;
+    for (int64_t i = 0; i < values.size(0); ++i) loss -= double(values.ptr<float>()[i]);
+  }
+  return loss;
 }
 
 StepResult TrainEngine::step(int64_t step, double lr, int64_t num_microbatches, const Fill& fill,
@@ -261,13 +316,15 @@ StepResult TrainEngine::step(int64_t step, double lr, int64_t num_microbatches, 
     const TimeSplit::Scope time(times_, TimeKind::data);
     result.num_targets = load_batch(num_microbatches, fill);
     fill_coefficients(num_microbatches, result.num_targets);
-    for (int64_t m = 0; m < num_microbatches; ++m) first_rows_[size_t(m)] = first_row(m);
+    for (int64_t m = 0; m < num_microbatches; ++m) {
+      host_inputs_[size_t(m)].first_row = first_row(m);
+      upload(m);
+    }
   }
   {
     const TimeSplit::Scope time(times_, TimeKind::optimizer);
     store_.clear_gradients(context_);
   }
-  loss_ = 0.0;
   sync_->use_others();
   work_->step = step;
   executor_->run(schedule(num_microbatches), step);
@@ -277,13 +334,15 @@ StepResult TrainEngine::step(int64_t step, double lr, int64_t num_microbatches, 
     optimizer_->step(context_, lr, *mesh_->copy, times_);
     sync_->publish_weights();
   }
+  result.loss = local_loss(num_microbatches);
   result.gradient_norm = optimizer_->gradient_norm();
   result.skipped = !std::isfinite(result.gradient_norm);
   for (int64_t m = 0; m < num_microbatches; ++m) {
     const double share = 1.0 / (mesh_->dims.pp * mesh_->dims.tp);
+    const Inputs& in = host_inputs_[size_t(m)];
     const FlopsCount flops =
-        training_flops(config_.model, config_.parallel, batch_[size_t(m)].tokens.size(0),
-                       sequences_[size_t(m)], config_.sequence_length);
+        training_flops(config_.model, config_.parallel, in.batch.tokens.size(0), in.sequences,
+                       config_.sequence_length);
     result.flops.attended += share * flops.attended;
     result.flops.full_attention += share * flops.full_attention;
     result.flops.recomputed += share * flops.recomputed;
@@ -298,10 +357,8 @@ void TrainEngine::finish(StepResult& result, int64_t step) {
     const Tensor x = make_tensor(values, DType::f64, {int64_t(count)});
     mesh_->world->all_reduce(x, ReduceOp::sum, {"loss and times", step}).wait();
   };
-  // Every tensor-parallel rank of the last stage has the whole loss of its micro-batches.
-  double loss = mesh_->coordinates.tp == 0 ? loss_ : 0.0;
-  sum(&loss, 1);
-  result.loss = loss / double(std::max<int64_t>(result.num_targets, 1));
+  sum(&result.loss, 1);
+  result.loss /= double(std::max<int64_t>(result.num_targets, 1));
   times_.finish();
   for (size_t i = 0; i < TimeSplit::kKinds; ++i)
     result.time_s[i] = times_.seconds(TimeKind(i)) / double(mesh_->dims.world_size());
@@ -332,7 +389,8 @@ void TrainEngine::evaluate_microbatch() {
   for (auto& stage : stages_) {
     const StageRange& range = stage->decoder->range();
     if (!range.has_embedding) transfer(PointToPoint::Kind::recv, in, stage->index - 1);
-    stage->decoder->evaluate(context_, input_of(0, 0), in, out, log_probabilities_[0]);
+    stage->decoder->evaluate(context_, input_of(0, 0), in, out,
+                             device_inputs_[0].log_probabilities);
     if (!range.has_head) transfer(PointToPoint::Kind::send, out, stage->index + 1);
   }
 }
@@ -342,13 +400,14 @@ TrainEngine::Evaluation TrainEngine::evaluate(int64_t num_microbatches, const Fi
   sync_->use_others();
   const bool counts = stages_.back()->decoder->range().has_head && mesh_->coordinates.tp == 0;
   for (int64_t m = 0; m < num_microbatches; ++m) {
-    const MicroBatch& b = batch_[0];
-    sequences_[0] = fill(m, b);
+    Inputs& in = host_inputs_[0];
+    in.sequences = fill(m, in.batch);
+    upload(0);
     evaluate_microbatch();
-    for (int64_t i = 0; i < b.targets.size(0) && counts; ++i) {
-      sums[0] += log_probabilities_[0].ptr<float>()[i];
-      sums[1] += b.targets.ptr<int32_t>()[i] >= 0;
-    }
+    sums[0] -= local_loss(1);
+    const Tensor& targets = in.batch.targets;
+    for (int64_t i = 0; i < targets.size(0) && counts; ++i)
+      sums[1] += targets.ptr<int32_t>()[i] >= 0;
   }
   mesh_->world->all_reduce(make_tensor(sums, DType::f64, {2}), ReduceOp::sum, {"evaluation"})
       .wait();

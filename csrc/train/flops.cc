@@ -61,23 +61,26 @@ FlopsCount training_flops(const ModelConfig& m, const ParallelConfig& parallel, 
 
 double measure_matmul_flops(const Context& ctx, DType dtype) {
   using Clock = std::chrono::steady_clock;
-  constexpr int64_t kSize = 1024;
-  Arena arena("matmul rate", ctx.device, 3 * kSize * kSize * 4 + (int64_t(64) << 20));
-  const Tensor a = allocate(arena, dtype, {kSize, kSize}),
-               b = allocate(arena, dtype, {kSize, kSize});
-  const Tensor c = allocate(arena, dtype, {kSize, kSize});
+  constexpr int64_t kRows = 1024, kColumns = 4096, kInner = 1024;
+  Arena arena("matmul rate", ctx.device,
+              (kRows * kColumns + kColumns * kInner + kRows * kInner) * 4 + (int64_t(64) << 20));
+  const Tensor a = allocate(arena, dtype, {kRows, kInner}),
+               b = allocate(arena, dtype, {kColumns, kInner});
+  const Tensor c = allocate(arena, dtype, {kRows, kColumns});
   fill_value(ctx, a, 0.5f);
   fill_value(ctx, b, 0.25f);
   Context measuring = ctx;
   measuring.workspace = &arena;
+  synchronize(ctx);
   double best_s = 1e9;
   const auto start = Clock::now();
   while (std::chrono::duration<double>(Clock::now() - start).count() < 0.2) {
     const auto begin = Clock::now();
     matmul(measuring, a, b.transposed(), c);
+    synchronize(ctx);
     best_s = std::min(best_s, std::chrono::duration<double>(Clock::now() - begin).count());
   }
-  return 2.0 * double(kSize) * double(kSize) * double(kSize) / best_s;
+  return 2.0 * double(kRows) * double(kColumns) * double(kInner) / best_s;
 }
 
 }  // namespace forja

@@ -50,10 +50,12 @@ Generator::Generator(const ModelConfig& model, DType dtype, int64_t num_sequence
       decoder_(store_, model, max_tokens) {
   Arena plan("plan"), unused("unused");
   store_.allocate_all(plan, unused, unused);
-  decoder_.allocate_constants(plan);
+  decoder_.allocate_constants(Context{{}, &plan}, plan);
   weights_ = std::make_unique<Arena>("weights", Device{}, plan.peak_bytes());
   store_.allocate_all(*weights_, unused, unused);
-  decoder_.allocate_constants(*weights_);
+  Arena scratch("loading", {}, int64_t(64) << 20);
+  const Context loading{{}, &scratch};
+  decoder_.allocate_constants(loading, *weights_);
 
   const int64_t rows = num_sequences * max_tokens, layers = decoder_.num_layers();
   const int64_t bytes = rows * model.key_value_size() * dtype_bytes(dtype) + Arena::kAlignment;
@@ -63,8 +65,7 @@ Generator::Generator(const ModelConfig& model, DType dtype, int64_t num_sequence
     values_.push_back(allocate(*cache_, dtype, {rows, model.num_key_value_heads, model.head_dim}));
   }
   lengths_.assign(size_t(num_sequences), 0);
-  Arena scratch("loading", {}, int64_t(64) << 20);
-  load(Context{{}, &scratch}, store_);
+  load(loading, store_);
 }
 
 void Generator::reset() { std::fill(lengths_.begin(), lengths_.end(), 0); }

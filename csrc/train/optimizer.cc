@@ -1,21 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "forja/train/optimizer.h"
 
-#include <cmath>
-
 #include "forja/ops/elementwise.h"
 
 namespace forja {
 
-Optimizer::Optimizer(ParameterStore& store, const OptimizerConfig& config, Arena& arena)
+Optimizer::Optimizer(const Context& ctx, ParameterStore& store, const OptimizerConfig& config,
+                     Arena& arena)
     : store_(store), config_(config) {
   state_.sum_of_squares = allocate(arena, DType::f64, {1});
   state_.num_updates = allocate(arena, DType::i64, {1});
-  if (state_.num_updates.data) set_num_updates(0);
+  set_num_updates(ctx, 0);
 }
 
 void Optimizer::step(const Context& ctx, double lr, Communicator& copy, TimeSplit& times) {
-  if (!ctx.planning()) *state_.sum_of_squares.ptr<double>() = 0.0;
+  fill_zero(ctx, state_.sum_of_squares);
   store_.add_sum_of_squares(ctx, state_.sum_of_squares);
   times.wait(copy.all_reduce(state_.sum_of_squares, ReduceOp::sum, {"gradient norm"}),
              TimeKind::wait_dp);
@@ -30,8 +29,14 @@ void Optimizer::step(const Context& ctx, double lr, Communicator& copy, TimeSpli
     adamw_step(ctx, state_, options, p->reduced_gradient, p->master, p->first_moment,
                p->second_moment, copies ? p->weight_shard : Tensor{});
   }
+  copy_bytes(ctx, &sum_of_squares_, state_.sum_of_squares.data, sizeof sum_of_squares_);
+  copy_bytes(ctx, &num_updates_, state_.num_updates.data, sizeof num_updates_);
 }
 
-double Optimizer::gradient_norm() const { return std::sqrt(*state_.sum_of_squares.ptr<double>()); }
+void Optimizer::set_num_updates(const Context& ctx, int64_t n) {
+  num_updates_ = n;
+  copy_bytes(ctx, state_.num_updates.data, &num_updates_, sizeof num_updates_);
+  synchronize(ctx);
+}
 
 }  // namespace forja

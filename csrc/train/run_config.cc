@@ -32,6 +32,11 @@ void TrainConfig::visit(ConfigVisitor& v) {
   v.section("batch_ramp", batch_ramp, "Smaller batches at the start.");
   v.field("precision", precision, "Of computing; master weights, moments and reductions are fp32.",
           one_of({"fp32", "bf16"}));
+  v.field("device", device, "auto: a GPU for each rank where there are any, else the CPU.",
+          one_of({"auto", "cpu", "cuda"}));
+  v.field("ranks_per_gpu", ranks_per_gpu,
+          "Ranks that share a GPU: to try layouts of many ranks on few GPUs; 1 for speed.",
+          between(int64_t(1), int64_t(64)));
   v.field("seed", seed, "Of initial weights, data order and dropout.", not_negative<int64_t>());
   v.field("resume", resume,
           "auto: continue from the newest checkpoint of the run directory; never: start a new run.",

@@ -21,6 +21,7 @@
 #include "forja/checkpoint/hf_model.h"
 #include "forja/device/cpu_topology.h"
 #include "forja/ops/elementwise.h"
+#include "forja/train/choose_device.h"
 #include "forja/train/engine.h"
 #include "forja/train/metrics_log.h"
 #include "forja/train/progress.h"
@@ -33,7 +34,7 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-EngineConfig engine_config(const RunConfig& config, int dp) {
+EngineConfig engine_config(const RunConfig& config, Device device, int dp) {
   // The largest step of a ramp needs the most micro-batches; every one of them must divide.
   BatchShape shape = split_batch(config.train, config.train.global_batch_size, dp);
   if (config.train.batch_ramp.start > 0) {
@@ -42,6 +43,7 @@ EngineConfig engine_config(const RunConfig& config, int dp) {
     shape.num_microbatches = config.train.global_batch_size / dp / shape.micro_batch_size;
   }
   EngineConfig out;
+  out.device = device;
   out.model = config.model;
   out.optimizer = config.optimizer;
   out.compute_dtype = config.compute_dtype();
@@ -106,7 +108,7 @@ class Trainer {
         world_(world),
         directory_(config.run_directory()),
         dims_(agreed_dims(config, world)),
-        engine_config_(engine_config(config, dims_.dp)),
+        engine_config_(engine_config(config, choose_device(config.train, world), dims_.dp)),
         mesh_(make_checked_mesh()),
         total_steps_(total_steps(config)),
         train_data_(open_training_data(config.data, uint64_t(config.train.seed))) {
@@ -180,17 +182,21 @@ class Trainer {
   // the kernel's out-of-memory killer.
   void check_memory() const {
     int64_t of_rank = TrainEngine::plan(engine_config_, dims_, world_.rank()).total();
-    const int64_t there = host_memory_bytes();
+    const Device device = engine_config_.device;
+    const bool on_cpu = device.is_cpu();
+    const int64_t there = on_cpu ? host_memory_bytes() : gpu_memory(device).free_bytes;
     world_.communicator()
         .all_reduce(make_tensor(&of_rank, DType::i64, {1}), ReduceOp::max, {"memory"})
         .wait();
-    const int ranks = world_.local_size();
+    const int ranks = on_cpu ? world_.local_size()
+                             : std::min(int(config_.train.ranks_per_gpu), world_.local_size());
     if (of_rank <= there / ranks) return;
     fail_input(
-        "not enough memory: {} a rank x {} rank{} of this host, which has {}; a smaller "
+        "not enough memory: {} a rank x {} rank{} of this {}, which has {}; a smaller "
         "train.micro_batch_size, model or data.sequence_length needs less, a higher parallel.zero "
         "divides more (see --dry-run)",
-        format_bytes(double(of_rank)), ranks, ranks == 1 ? "" : "s", format_bytes(double(there)));
+        format_bytes(double(of_rank)), ranks, ranks == 1 ? "" : "s", on_cpu ? "host" : "GPU",
+        format_bytes(double(there)));
   }
 
   // The weights with which the run starts or goes on.
@@ -207,7 +213,7 @@ class Trainer {
     if (!config_.train.verify_layout) return;
     const TrainState start = resume ? read_checkpoint_state(*resume) : TrainState{};
     FirstStep first;
-    first.config = [this](int dp) { return engine_config(config_, dp); };
+    first.config = [this](int dp) { return engine_config(config_, engine_config_.device, dp); };
     first.load = [&](TrainEngine& engine) { load_weights(engine, resume); };
     first.fill = [this, start](int64_t sample, int64_t count, const MicroBatch& b) {
       return fill_micro_batch(train_data_, start.samples + sample, count, b);
@@ -236,7 +242,7 @@ class Trainer {
   void load_resumed(const std::string& path, TrainEngine& engine) {
     try {
       state_ = load_checkpoint(engine.context(), path, engine.store(), CheckpointUse::training);
-      engine.optimizer().set_num_updates(state_.num_updates);
+      engine.optimizer().set_num_updates(engine.context(), state_.num_updates);
     } catch (const Error& e) {
       throw Error(e.code(), fmt::format("{}; remove {} to continue from the checkpoint before it",
                                         e.what(), path));
@@ -344,8 +350,8 @@ class Trainer {
   void save(bool last) {
     try {
       const CheckpointCopy copy{mesh_.coordinates.dp / dims_.dp_shard, dims_.dp_replicate()};
-      save_checkpoint(directory_.checkpoints(), state_, engine_->store(), copy, config_.to_yaml(),
-                      config_.checkpoint.keep_last, world_.communicator());
+      save_checkpoint(engine_->context(), directory_.checkpoints(), state_, engine_->store(), copy,
+                      config_.to_yaml(), config_.checkpoint.keep_last, world_.communicator());
     } catch (const Error& e) {
       if (last) throw;
       log_warning("step {}: no checkpoint was saved, the run goes on: {}", state_.step, e.what());
@@ -360,25 +366,26 @@ class Trainer {
   }
 
   void write_run_json() {
-    const nlohmann::ordered_json json = {{"format_version", 1},
-                                         {"name", config_.name},
-                                         {"model",
-                                          {{"parameters", count_parameters(config_.model)},
-                                           {"layers", config_.model.num_hidden_layers},
-                                           {"hidden_size", config_.model.hidden_size}}},
-                                         {"ranks", world_.size()},
-                                         {"hosts", world_.hosts()},
-                                         {"layout", dims_.to_string()},
-                                         {"launcher", world_.launcher()},
-                                         {"device", "cpu"},
-                                         {"precision", config_.train.precision},
-                                         {"peak_flops", peak_flops_ * world_.size()},
-                                         {"peak_source", "measured: matmul of 1024 x 1024"},
-                                         {"threads_per_rank", omp_get_max_threads()},
-                                         {"version", kVersion},
-                                         {"git_revision", kGitRevision},
-                                         {"started", utc_now()},
-                                         {"cpu", cpu_model_name()}};
+    const nlohmann::ordered_json json = {
+        {"format_version", 1},
+        {"name", config_.name},
+        {"model",
+         {{"parameters", count_parameters(config_.model)},
+          {"layers", config_.model.num_hidden_layers},
+          {"hidden_size", config_.model.hidden_size}}},
+        {"ranks", world_.size()},
+        {"hosts", world_.hosts()},
+        {"layout", dims_.to_string()},
+        {"launcher", world_.launcher()},
+        {"device", engine_config_.device.is_cpu() ? "cpu" : "cuda"},
+        {"precision", config_.train.precision},
+        {"peak_flops", peak_flops_ * world_.size()},
+        {"peak_source", "measured: matmul of 1024 x 4096 x 1024"},
+        {"threads_per_rank", omp_get_max_threads()},
+        {"version", kVersion},
+        {"git_revision", kGitRevision},
+        {"started", utc_now()},
+        {"cpu", cpu_model_name()}};
     write_file(directory_.run(), json.dump(1) + "\n");
   }
 
@@ -437,7 +444,7 @@ void train(const RunConfig& config, World& world) { Trainer(config, world).run()
 
 std::string describe_plan(const RunConfig& config, int num_ranks) {
   const ParallelDims dims = ParallelDims::from(config.parallel, num_ranks);
-  const EngineConfig engine = engine_config(config, dims.dp);
+  const EngineConfig engine = engine_config(config, planned_device(config.train), dims.dp);
   check_layouts(config, engine, dims);
   // The rank that needs most: a stage of the pipeline may need more than another.
   MemoryPlan plan;

@@ -45,6 +45,12 @@ class RunDirectoryFaultsTest(ForjaTest):
         self.refuse_run(["text.txt is not a directory"], "output=text.txt")
         self.refuse_run(["text.txt is not a directory"], "output=text.txt/run")
 
+    @unittest.skipIf(shutil.which("nvidia-smi"), "a GPU is here")
+    def test_no_gpu(self):
+        self.refuse_run(["train.device is cuda, but GPUs: none"], "output=run", "train.device=cuda")
+        self.refuse_run(["train.device is cuda, but GPUs: none"], "output=run", "train.device=cuda", ranks=2)
+        self.refuse_run(["train.device", "auto, cpu, cuda", "found gpu"], "output=run", "train.device=gpu")
+
     def test_unwritable(self):
         self.refuse_run(["cannot write /proc/forja/run"], "output=/proc/forja/run")
         self.refuse_run(["cannot write /proc/forja/run"], "output=/proc/forja/run", ranks=2)

@@ -116,7 +116,7 @@ TEST_P(Golden, Logits) {
   Decoder decoder(store, config_.model, config_.sequence_length);
   Arena weights("weights", {}, 64 << 20), unused("unused");
   store.allocate_all(weights, unused, unused);
-  decoder.allocate_constants(weights);
+  decoder.allocate_constants(box.context(), weights);
   load_hf_weights(box.context(), directory_, store);
 
   const MicroBatch b =

@@ -1,78 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 // Every layout trains as one rank does: tp, pp, dp, ZeRO, schedules, recompute, in all combinations
 // on up to 8 ranks (threads of this process). A sample of them here; all with FORJA_ALL_LAYOUTS=1.
-#include <omp.h>
-
 #include <algorithm>
 #include <cstdlib>
 #include <map>
-#include <mutex>
 
 #include "forja/base/file.h"
 #include "forja/base/philox.h"
-#include "tests/testing/local_world.h"
 #include "tests/testing/model_testing.h"
 #include "tests/testing/testing.h"
-#include "tests/train/small_run.h"
+#include "tests/train/run_layout.h"
 
 namespace forja {
 namespace {
-
-constexpr double kLearningRate = 1e-3;
-
-struct Result {
-  std::vector<double> losses, norms;
-  double evaluation = 0.0;
-  std::map<std::string, std::vector<float>> initial, final;
-};
-
-// Puts this rank's part of every parameter into the full ones.
-void collect(const ParameterStore& store, std::mutex& mutex,
-             std::map<std::string, std::vector<float>>& out) {
-  std::lock_guard lock(mutex);
-  for (const auto& p : store.all()) {
-    auto& full = out[p->spec.name];
-    full.resize(size_t(p->spec.num_elements()));
-    for_each_run(p->block, p->begin, p->end, [&](const ElementRun& run) {
-      std::copy_n(p->master.ptr<float>() + run.local - p->begin, run.count, full.data() + run.full);
-    });
-  }
-}
-
-Result train(const Layout& layout) {
-  Result result;
-  std::mutex mutex;
-  const EngineConfig config = config_of(layout);
-  testing::run_world(layout.ranks(), [&](World& world) {
-    omp_set_num_threads(1);
-    const ParallelDims dims = ParallelDims::from(config.parallel, world.size());
-    check_layout(config, dims);
-    Mesh mesh = make_mesh(world.communicator(), dims, mesh_options(config));
-    const MemoryPlan plan = TrainEngine::plan(config, dims, world.rank());
-    TrainEngine engine(config, mesh, &plan);
-    engine.store().initialize(engine.context(), config.seed);
-    engine.weights_changed();
-    collect(engine.store(), mutex, result.initial);
-    const int64_t first = mesh.coordinates.dp * config.num_microbatches;
-    const auto fill_of = [&](int64_t step) {
-      return [&, step](int64_t m, const MicroBatch& b) {
-        return fill(config.model.vocab_size, step, first + m, b);
-      };
-    };
-    for (int64_t step = 1; step <= layout.steps; ++step) {
-      const StepResult r = engine.step(step, kLearningRate, config.num_microbatches, fill_of(step),
-                                       [&](int64_t m) { return (first + m) * layout.length; });
-      if (world.rank() > 0) continue;
-      result.losses.push_back(r.loss);
-      result.norms.push_back(r.gradient_norm);
-    }
-    const auto sums = engine.evaluate(config.num_microbatches, fill_of(99));
-    if (world.rank() == 0) result.evaluation = -sums.sum_log_probability / double(sums.num_targets);
-    collect(engine.store(), mutex, result.final);
-    EXPECT_EQ(engine.memory_used(), plan) << "rank " << world.rank();
-  });
-  return result;
-}
 
 double relative(double found, double expected) { return std::fabs(found / expected - 1.0); }
 

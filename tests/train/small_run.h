@@ -20,6 +20,9 @@ struct Layout {
   std::vector<int64_t> stage_layers;
   std::vector<std::string> layer_recompute;
   double dropout = 0.0;
+  Device device = {};
+  DType compute_dtype = DType::f32;
+  int64_t layers = 8;
   int64_t batch = kBatch;  // sequences, each a micro-batch
   int64_t length = 16;     // of a sequence
 #ifdef __SANITIZE_THREAD__
@@ -38,12 +41,14 @@ struct Layout {
 
 inline EngineConfig config_of(const Layout& l) {
   EngineConfig c;
+  c.device = l.device;
+  c.compute_dtype = l.compute_dtype;
   ModelConfig& m = c.model;
   m.model_type = l.gpt2 ? "gpt2" : "llama";
   m.apply_model_type();
   m.vocab_size = l.gpt2 ? 101 : 97;
   m.hidden_size = 32;
-  m.num_hidden_layers = 8;
+  m.num_hidden_layers = l.layers;
   m.num_attention_heads = 4;
   m.num_key_value_heads = l.gpt2 ? 4 : 2;
   m.head_dim = 8;

@@ -54,23 +54,21 @@ void* gpu_allocate(Device device, int64_t bytes, const std::string& what) {
 
 void gpu_free(void* memory) noexcept { cudaFree(memory); }
 
-void* pinned_allocate(int64_t bytes, const std::string& what) {
-  void* memory = nullptr;
-  if (cudaMallocHost(&memory, size_t(bytes)) != cudaSuccess) {
-    cudaGetLastError();
-    fail("no {} of page-locked memory for {}", format_bytes(double(bytes)), what);
-  }
-  return memory;
+void pin_host(void* memory, int64_t bytes) {
+  check(cudaHostRegister(memory, size_t(bytes), cudaHostRegisterDefault), "pinning host memory");
 }
 
-void pinned_free(void* memory) noexcept { cudaFreeHost(memory); }
+void unpin_host(void* memory) noexcept { cudaHostUnregister(memory); }
+
+void gpu_synchronize(CUstream_st* stream) {
+  check(cudaStreamSynchronize(stream), "work on the GPU");
+}
 
 GpuStream::GpuStream(Device device) {
   use(device);
   check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "a stream");
 }
 GpuStream::~GpuStream() { cudaStreamDestroy(stream_); }
-void GpuStream::synchronize() const { gpu_synchronize(stream_); }
 
 GpuEvent::GpuEvent() { check(cudaEventCreate(&event_), "an event"); }
 GpuEvent::~GpuEvent() { cudaEventDestroy(event_); }
@@ -96,10 +94,6 @@ void gpu_copy(void* to, const void* from, int64_t bytes, CUstream_st* stream) {
 
 void gpu_fill_bytes(void* memory, uint8_t value, int64_t bytes, CUstream_st* stream) {
   check(cudaMemsetAsync(memory, value, size_t(bytes), stream), "filling memory");
-}
-
-void gpu_synchronize(CUstream_st* stream) {
-  check(cudaStreamSynchronize(stream), "work on the GPU");
 }
 
 }  // namespace forja

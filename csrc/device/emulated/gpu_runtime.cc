@@ -16,17 +16,6 @@ struct CUevent_st {
 };
 
 namespace forja {
-namespace {
-
-void* allocate_poisoned(int64_t bytes, const std::string& what) {
-  const size_t size = size_t(bytes + 255) / 256 * 256;
-  void* memory = std::aligned_alloc(256, size);
-  if (!memory) fail("not enough memory for {}", what);
-  std::memset(memory, 0xff, size);
-  return memory;
-}
-
-}  // namespace
 
 int num_gpus() { return 1; }
 GpuMemory gpu_memory(Device) { return {host_memory_bytes(), host_memory_bytes()}; }
@@ -34,17 +23,20 @@ int gpu_compute_capability(Device) { return compute_capability(); }
 GpuSurvey survey_gpus() { return {"1 emulated GPU", {"0: emulated"}}; }
 
 void* gpu_allocate(Device, int64_t bytes, const std::string& what) {
-  return allocate_poisoned(bytes, what);
+  const size_t size = size_t(bytes + 255) / 256 * 256;
+  void* memory = std::aligned_alloc(256, size);
+  if (!memory) fail("not enough memory for {}", what);
+  std::memset(memory, 0xff, size);
+  return memory;
 }
 void gpu_free(void* memory) noexcept { std::free(memory); }
-void* pinned_allocate(int64_t bytes, const std::string& what) {
-  return allocate_poisoned(bytes, what);
-}
-void pinned_free(void* memory) noexcept { std::free(memory); }
+void pin_host(void*, int64_t) {}
+void unpin_host(void*) noexcept {}
+void gpu_synchronize(CUstream_st*) {}
 
-GpuStream::GpuStream(Device) {}
+// A stream is known by its address alone.
+GpuStream::GpuStream(Device) : stream_(reinterpret_cast<CUstream_st*>(this)) {}
 GpuStream::~GpuStream() = default;
-void GpuStream::synchronize() const {}
 
 GpuEvent::GpuEvent() : event_(new CUevent_st) {}
 GpuEvent::~GpuEvent() { delete event_; }
@@ -62,6 +54,5 @@ void gpu_copy(void* to, const void* from, int64_t bytes, CUstream_st*) {
 void gpu_fill_bytes(void* memory, uint8_t value, int64_t bytes, CUstream_st*) {
   std::memset(memory, value, size_t(bytes));
 }
-void gpu_synchronize(CUstream_st*) {}
 
 }  // namespace forja

@@ -15,11 +15,11 @@ GpuMemory gpu_memory(Device) { no_cuda(); }
 int gpu_compute_capability(Device) { no_cuda(); }
 void* gpu_allocate(Device, int64_t, const std::string&) { no_cuda(); }
 void gpu_free(void*) noexcept {}
-void* pinned_allocate(int64_t, const std::string&) { no_cuda(); }
-void pinned_free(void*) noexcept {}
+void pin_host(void*, int64_t) { no_cuda(); }
+void unpin_host(void*) noexcept {}
+void gpu_synchronize(CUstream_st*) { no_cuda(); }
 GpuStream::GpuStream(Device) { no_cuda(); }
 GpuStream::~GpuStream() = default;
-void GpuStream::synchronize() const {}
 GpuEvent::GpuEvent() { no_cuda(); }
 GpuEvent::~GpuEvent() = default;
 void GpuEvent::record(CUstream_st*) {}
@@ -29,6 +29,5 @@ void GpuEvent::synchronize() const {}
 double GpuEvent::seconds_since(const GpuEvent&) const { return 0.0; }
 void gpu_copy(void*, const void*, int64_t, CUstream_st*) { no_cuda(); }
 void gpu_fill_bytes(void*, uint8_t, int64_t, CUstream_st*) { no_cuda(); }
-void gpu_synchronize(CUstream_st*) { no_cuda(); }
 
 }  // namespace forja

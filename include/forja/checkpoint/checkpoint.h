@@ -35,7 +35,7 @@ struct CheckpointCopy {
 // Writes <directory>/step-XXXXXXXX, then removes checkpoints beyond the newest `keep_last` (0:
 // keeps all). Collective. config_yaml is the resolved configuration. Throws on every rank when one
 // of them fails; nothing half-written stays, and older checkpoints are not touched.
-void save_checkpoint(const std::string& directory, const TrainState& state,
+void save_checkpoint(const Context& ctx, const std::string& directory, const TrainState& state,
                      const ParameterStore& store, const CheckpointCopy& copy,
                      const std::string& config_yaml, int64_t keep_last, Communicator& group);
 

@@ -16,6 +16,8 @@
 #include "forja/device/event.h"
 #include "forja/tensor/tensor.h"
 
+struct CUstream_st;
+
 namespace forja {
 
 enum class ReduceOp { sum, max, min };
@@ -96,6 +98,10 @@ struct PointToPoint {
 // and moves nothing; a message whose size is not the receive's ends with an error at the receiver.
 // Later calls are not affected.
 //
+// Tensors may be a GPU's where use_stream() named the stream that they are used in: a call reads
+// what work given to the stream before wrote, and work given after the event's wait() sees the
+// result. `mpi` and `local` copy them through host memory, for which the calling thread waits.
+//
 // Calls of one communicator come from one thread at a time.
 class Communicator {
  public:
@@ -125,6 +131,8 @@ class Communicator {
   // A group of the ranks that give the same color, ordered by key (then by rank); collective and
   // blocking. A rank has one split under way at a time.
   virtual std::unique_ptr<Communicator> split(int color, int key) = 0;
+
+  virtual void use_stream(CUstream_st* stream) = 0;
 
   // What was called since the start or the last reset, in the order of first use. The group of one
   // rank counts nothing.

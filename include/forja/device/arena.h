@@ -30,6 +30,9 @@ class Arena {
   // never of the user.
   void* allocate(int64_t bytes);
 
+  // Keeps host memory where it is, so that copies to and from a GPU need not stage it.
+  void pin();
+
   // The stack discipline of scratch memory: everything allocated after mark() is given back by
   // release(mark).
   int64_t mark() const { return used_; }
@@ -46,6 +49,7 @@ class Arena {
   std::string name_;
   Device device_;
   uint8_t* block_ = nullptr;
+  bool pinned_ = false;
   int64_t capacity_ = 0, used_ = 0, peak_ = 0;
 };
 

@@ -18,4 +18,10 @@ struct Context {
   bool planning() const { return workspace->planning(); }
 };
 
+// Copies between memory of the context's device, or the host, in the order of its stream: host
+// memory may be read, or changed again, after synchronize(). Nothing in a planning run.
+void copy_bytes(const Context& ctx, void* to, const void* from, int64_t bytes);
+// Waits for all work given to the context's stream; nothing to do on the CPU.
+void synchronize(const Context& ctx);
+
 }  // namespace forja

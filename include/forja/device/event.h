@@ -3,6 +3,7 @@
 #pragma once
 
 #include <exception>
+#include <functional>
 #include <memory>
 
 namespace forja {
@@ -23,6 +24,9 @@ class Event {
   // A pending event, to be ended once by complete(), from any thread.
   static Event pending();
   void complete(std::exception_ptr error = nullptr) const;
+  // The event that is complete when this is and `finish` has run: once, in the thread that waits
+  // first. It does not run where this ended with an error.
+  Event then(std::function<void()> finish) const;
 
  private:
   std::shared_ptr<State> state_;

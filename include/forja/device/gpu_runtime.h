@@ -26,9 +26,12 @@ int gpu_compute_capability(Device device);
 // Uninitialised, aligned to 256 bytes. Throws, naming `what`, when there is not enough.
 void* gpu_allocate(Device device, int64_t bytes, const std::string& what);
 void gpu_free(void* memory) noexcept;
-// Host memory that copies to and from a GPU need not stage.
-void* pinned_allocate(int64_t bytes, const std::string& what);
-void pinned_free(void* memory) noexcept;
+// Keeps host memory in place, so that copies to and from a GPU need not stage it, until unpin_host.
+void pin_host(void* memory, int64_t bytes);
+void unpin_host(void* memory) noexcept;
+
+// Blocks until all work given to `stream` so far is done; throws what went wrong in it.
+void gpu_synchronize(CUstream_st* stream);
 
 // Work in the order in which it was given. Owns the stream.
 class GpuStream {
@@ -39,8 +42,7 @@ class GpuStream {
   ~GpuStream();
 
   CUstream_st* handle() const { return stream_; }
-  // Blocks until all work given so far is done; throws what went wrong in it.
-  void synchronize() const;
+  void synchronize() const { gpu_synchronize(stream_); }
 
  private:
   CUstream_st* stream_ = nullptr;
@@ -69,7 +71,5 @@ class GpuEvent {
 // Asynchronous where the host's side is pinned. Any direction.
 void gpu_copy(void* to, const void* from, int64_t bytes, CUstream_st* stream);
 void gpu_fill_bytes(void* memory, uint8_t value, int64_t bytes, CUstream_st* stream);
-// GpuStream::synchronize, of a stream that is somebody else's.
-void gpu_synchronize(CUstream_st* stream);
 
 }  // namespace forja

@@ -63,7 +63,7 @@ class Decoder {
           const StageRange& range, const TensorParallel& tp, const ParallelConfig& parallel);
 
   // Tables of rotary positions.
-  void allocate_constants(Arena& arena);
+  void allocate_constants(const Context& ctx, Arena& arena);
   void set_hooks(LayerHooks hooks) { hooks_ = std::move(hooks); }
 
   // The buffers of a micro-batch that transfers use, from the arena of its stash; they stay the

@@ -7,6 +7,7 @@
 
 #include <vector>
 
+#include "forja/device/context.h"
 #include "forja/nn/model_config.h"
 #include "forja/tensor/tensor.h"
 
@@ -19,6 +20,7 @@ struct RopeFrequencies {
 RopeFrequencies rope_frequencies(const ModelConfig& model);
 
 // cos, sin [positions, head_dim / 2] fp32, filled unless they have no memory (planning).
-void fill_rope_tables(const ModelConfig& model, const Tensor& cos, const Tensor& sin);
+void fill_rope_tables(const Context& ctx, const ModelConfig& model, const Tensor& cos,
+                      const Tensor& sin);
 
 }  // namespace forja

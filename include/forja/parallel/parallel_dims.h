@@ -54,6 +54,15 @@ struct Mesh {
   Communicator* world = nullptr;  // not owned
 
   int shard_rank() const { return coordinates.dp % dims.dp_shard; }
+  // Every group of this rank, the world among them.
+  std::vector<Communicator*> groups() const {
+    std::vector<Communicator*> out;
+    if (world) out.push_back(world);
+    for (const auto* group :
+         {&pp, &dp, &cp, &tp, &dp_shard, &dp_replicate, &copy, &embedding, &key_value})
+      if (*group) out.push_back(group->get());
+    return out;
+  }
 };
 
 // What of a model decides over groups.

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "forja/data/loader.h"
+#include "forja/device/gpu_runtime.h"
 #include "forja/nn/decoder.h"
 #include "forja/parallel/parallel_dims.h"
 #include "forja/parallel/parameter_sync.h"
@@ -22,6 +23,7 @@
 namespace forja {
 
 struct EngineConfig {
+  Device device;
   ModelConfig model;
   OptimizerConfig optimizer;
   ParallelConfig parallel;
@@ -37,6 +39,7 @@ struct EngineConfig {
 // Bytes of every arena of a rank; exact: found by running a step without touching data.
 struct MemoryPlan {
   int64_t weights = 0, gradients = 0, optimizer = 0, inputs = 0, workspace = 0;
+  int64_t staging = 0;  // of the host, beside a GPU's; not in total()
   // By stage of this rank: the activations of one micro-batch, and how many are alive at most.
   struct Stash {
     int64_t bytes = 0, count = 0;
@@ -118,13 +121,14 @@ class TrainEngine {
   DecoderInput input_of(int64_t step, int64_t m) const;
   int64_t load_batch(int64_t num_microbatches, const Fill& fill);
   void fill_coefficients(int64_t num_microbatches, int64_t num_targets);
-  void add_loss(int m);
+  double local_loss(int64_t num_microbatches);
   void finish(StepResult& result, int64_t step);
 
   EngineConfig config_;
   Mesh* mesh_;
   TimeSplit times_;
-  Arena weights_, gradients_, optimizer_arena_, inputs_, workspace_;
+  std::unique_ptr<GpuStream> stream_;  // of a GPU
+  Arena weights_, gradients_, optimizer_arena_, inputs_, workspace_, staging_;
   Context context_;
   ParameterStore store_;
   std::vector<std::unique_ptr<Stage>> stages_;  // of this rank, ascending
@@ -133,12 +137,18 @@ class TrainEngine {
   std::map<int64_t, Schedule> schedules_;  // by number of micro-batches
   std::unique_ptr<Work> work_;
   std::unique_ptr<PipelineExecutor> executor_;
-  std::vector<MicroBatch> batch_;
-  // By micro-batch: the used rows of its sequences; [N] fp32; global index of its first row.
-  std::vector<Tensor> sequences_, coefficients_, log_probabilities_;
-  std::vector<int64_t> first_rows_;
-  double loss_ = 0.0;
-  bool completing_ = false;  // the gradients of the stage that runs
+  // What the host writes or reads of a micro-batch, and the device reads or writes: the same
+  // tensors on the CPU.
+  struct Inputs {
+    MicroBatch batch;
+    Tensor sequences;                        // the used rows of the batch's
+    Tensor coefficients, log_probabilities;  // [N] fp32
+    int64_t first_row = 0;                   // global index of its first row
+  };
+  Inputs allocate_inputs(Arena& arena) const;
+  void upload(int64_t m);
+  std::vector<Inputs> host_inputs_, device_inputs_;  // by micro-batch
+  bool completing_ = false;                          // the gradients of the stage that runs
 };
 
 }  // namespace forja

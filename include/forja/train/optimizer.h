@@ -3,6 +3,8 @@
 // nothing.
 #pragma once
 
+#include <cmath>
+
 #include "forja/comm/communicator.h"
 #include "forja/ops/adamw.h"
 #include "forja/parallel/parameter_store.h"
@@ -13,20 +15,24 @@ namespace forja {
 
 class Optimizer {
  public:
-  Optimizer(ParameterStore& store, const OptimizerConfig& config, Arena& arena);
+  Optimizer(const Context& ctx, ParameterStore& store, const OptimizerConfig& config, Arena& arena);
 
   // Of this rank's shards, from the reduced gradients; `copy` are the ranks that hold every
   // gradient once together (Mesh::copy). gradient_norm() reads the norm.
   void step(const Context& ctx, double lr, Communicator& copy, TimeSplit& times);
 
-  double gradient_norm() const;
-  int64_t num_updates() const { return *state_.num_updates.ptr<int64_t>(); }
-  void set_num_updates(int64_t n) { *state_.num_updates.ptr<int64_t>() = n; }
+  // Of the last step. On a GPU they are there after the next synchronize(ctx).
+  double gradient_norm() const { return std::sqrt(sum_of_squares_); }
+  int64_t num_updates() const { return num_updates_; }
+  void set_num_updates(const Context& ctx, int64_t n);
 
  private:
   ParameterStore& store_;
   OptimizerConfig config_;
   AdamWState state_;
+  // The host's copies of it.
+  double sum_of_squares_ = 0.0;
+  int64_t num_updates_ = 0;
 };
 
 }  // namespace forja

@@ -32,6 +32,8 @@ struct TrainConfig {
   int64_t micro_batch_size = 0;   // sequences of a rank at a time; 0: all of the rank's
   BatchRampConfig batch_ramp;
   std::string precision = "fp32";  // fp32, bf16
+  std::string device = "auto";     // auto, cpu, cuda
+  int64_t ranks_per_gpu = 1;
   int64_t seed = 1234;
   std::string resume = "auto";      // auto, never
   std::string non_finite = "stop";  // stop, continue

@@ -1,0 +1,208 @@
+// SPDX-License-Identifier: Apache-2.0
+// Tensor-core products of a warpgroup (wgmma, sm_90a), whose operands lie in shared memory. They
+// run beside the threads: fence_products(), some multiply(), commit_products(), wait_products().
+//
+// Operands are tiles as the copy engine leaves them, with TensorSwizzle::bytes128: rows of 128
+// bytes, 64 bf16, either along K or along M or N ("outer"), each the 8 of an 8 x 64 atom of 1024
+// bytes. Of the accumulator c [64, N], warp w of the group has rows 16 w to 16 w + 15, and block j
+// of 8 columns is c[j], with the words of a fragment of mma.cuh.
+#pragma once
+
+#include "kernels/common/numbers.cuh"
+#include "kernels/common/tma.cuh"
+
+namespace forja {
+
+// Which dim the rows of an operand's tile run along.
+enum class Rows { k, outer };
+
+using MatrixDescriptor = uint64_t;
+
+#ifdef __CUDACC__
+
+__device__ __forceinline__ uint32_t descriptor_address(const void* p) { return shared_address(p); }
+
+#else
+
+inline uint32_t descriptor_address(const void* p) { return internal::window_address(p); }
+
+#endif
+
+// An operand that begins at `tile`. Bytes from atom to atom: `stride_bytes` to the next 8 rows;
+// with Rows::outer, `leading_bytes` to the next 64 of the outer dim (with Rows::k, one product
+// stays within the 64 of K). Bits 62 and 63: the swizzle of 128 bytes.
+__device__ __forceinline__ MatrixDescriptor make_descriptor(const void* tile, int leading_bytes,
+                                                            int stride_bytes) {
+  return uint64_t((descriptor_address(tile) & 0x3ffff) >> 4) | uint64_t(leading_bytes >> 4) << 16 |
+         uint64_t(stride_bytes >> 4) << 32 | uint64_t(1) << 62;
+}
+// The same, `bytes` further on.
+__device__ __forceinline__ MatrixDescriptor advance(MatrixDescriptor d, int bytes) {
+  return d + uint64_t(bytes >> 4);
+}
+
+#ifdef __CUDACC__
+
+// Registers that products are to use are as the threads left them.
+__device__ __forceinline__ void fence_products() {
+  asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
+}
+__device__ __forceinline__ void commit_products() {
+  asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
+}
+// Until at most N groups of products are pending.
+template <int N>
+__device__ __forceinline__ void wait_products() {
+  asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(N) : "memory");
+}
+// After the wait for the last products, before c is used: the compiler cannot see that c changes
+// until then.
+template <int kBlocks>
+__device__ __forceinline__ void take_products(float (&c)[kBlocks][4]) {
+#pragma unroll
+  for (int j = 0; j < kBlocks; ++j)
+    asm volatile("" : "+f"(c[j][0]), "+f"(c[j][1]), "+f"(c[j][2]), "+f"(c[j][3])::"memory");
+}
+
+#define FORJA_REGISTERS_64                                                           \
+  "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "           \
+  "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, " \
+  "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, " \
+  "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63"
+#define FORJA_REGISTERS_128                                                                        \
+  FORJA_REGISTERS_64                                                                               \
+      ", "                                                                                         \
+      "%64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, %79, "           \
+      "%80, %81, %82, %83, %84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95, "           \
+      "%96, %97, %98, %99, %100, %101, %102, %103, %104, %105, %106, %107, %108, %109, %110, "     \
+      "%111, "                                                                                     \
+      "%112, %113, %114, %115, %116, %117, %118, %119, %120, %121, %122, %123, %124, %125, %126, " \
+      "%127"
+#define FORJA_BLOCK(j) "+f"(c[j][0]), "+f"(c[j][1]), "+f"(c[j][2]), "+f"(c[j][3])
+#define FORJA_BLOCKS_4(j) FORJA_BLOCK(j), FORJA_BLOCK(j + 1), FORJA_BLOCK(j + 2), FORJA_BLOCK(j + 3)
+#define FORJA_BLOCKS_16(j) \
+  FORJA_BLOCKS_4(j), FORJA_BLOCKS_4(j + 4), FORJA_BLOCKS_4(j + 8), FORJA_BLOCKS_4(j + 12)
+
+// c [64, 8 kBlocks] += a b^T, or = where not `add`: bf16 operands a [64, 16], b [8 kBlocks, 16],
+// in fp32. Begun here; done by a wait for its group.
+template <Rows a_rows, Rows b_rows, int kBlocks>
+__device__ __forceinline__ void multiply(float (&c)[kBlocks][4], MatrixDescriptor a,
+                                         MatrixDescriptor b, bool add) {
+  static_assert(kBlocks == 16 || kBlocks == 32);
+  if constexpr (kBlocks == 16) {
+    asm volatile(
+        "{\n.reg .pred add;\nsetp.ne.b32 add, %66, 0;\n"
+        "wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 {" FORJA_REGISTERS_64
+        "}, %64, %65, add, 1, 1, %67, %68;\n}"
+        : FORJA_BLOCKS_16(0)
+        : "l"(a), "l"(b), "r"(int(add)), "n"(int(a_rows)), "n"(int(b_rows)));
+  } else {
+    asm volatile(
+        "{\n.reg .pred add;\nsetp.ne.b32 add, %130, 0;\n"
+        "wgmma.mma_async.sync.aligned.m64n256k16.f32.bf16.bf16 {" FORJA_REGISTERS_128
+        "}, %128, %129, add, 1, 1, %131, %132;\n}"
+        : FORJA_BLOCKS_16(0), FORJA_BLOCKS_16(16)
+        : "l"(a), "l"(b), "r"(int(add)), "n"(int(a_rows)), "n"(int(b_rows)));
+  }
+}
+
+#undef FORJA_REGISTERS_64
+#undef FORJA_REGISTERS_128
+#undef FORJA_BLOCK
+#undef FORJA_BLOCKS_4
+#undef FORJA_BLOCKS_16
+
+#else
+
+namespace internal {
+
+// An operand as the hardware reads its descriptor.
+class DescribedMatrix {
+ public:
+  DescribedMatrix(MatrixDescriptor d, Rows rows)
+      : start_(uint32_t(d & 0x3fff) << 4),
+        leading_(uint32_t(d >> 16 & 0x3fff) << 4),
+        stride_(uint32_t(d >> 32 & 0x3fff) << 4),
+        rows_(rows) {
+    if (d >> 62 != 1) emulator::fault("wgmma: only the swizzle of 128 bytes is emulated");
+    if ((d >> 49 & 7) != 0) emulator::fault("wgmma: base offsets are not emulated");
+  }
+  float at(int outer, int k) const {
+    const uint32_t linear =
+        rows_ == Rows::k
+            ? start_ + uint32_t(outer / 8) * stride_ + uint32_t(outer % 8 * 128 + k * 2)
+            : start_ + uint32_t(outer / 64) * leading_ + uint32_t(k / 8) * stride_ +
+                  uint32_t(k % 8 * 128 + outer % 64 * 2);
+    BFloat16 x;
+    memcpy(&x, in_window(swizzle128(linear), 2), 2);
+    return float(x);
+  }
+
+ private:
+  uint32_t start_, leading_, stride_;
+  Rows rows_;
+};
+
+// One thread's part of a product: its rows g and g + 8 of its warp's 16, columns 2 t and 2 t + 1 of
+// every block.
+inline void multiply_part(float (*c)[4], int num_blocks, const DescribedMatrix& a,
+                          const DescribedMatrix& b, bool add) {
+  const int thread = emulator::place().thread % kWarpgroup, lane = thread % kWarp;
+  float x[2][16];
+  for (int half = 0; half < 2; ++half)
+    for (int k = 0; k < 16; ++k) x[half][k] = a.at(thread / 32 * 16 + lane / 4 + 8 * half, k);
+  for (int j = 0; j < num_blocks; ++j) {
+    for (int e = 0; e < 2; ++e) {
+      float sum[2] = {0.0f, 0.0f};
+      for (int k = 0; k < 16; ++k) {
+        const float y = b.at(8 * j + lane % 4 * 2 + e, k);
+        sum[0] += x[0][k] * y;
+        sum[1] += x[1][k] * y;
+      }
+      for (int half = 0; half < 2; ++half) {
+        float& to = c[j][2 * half + e];
+        to = add ? to + sum[half] : sum[half];
+      }
+    }
+  }
+}
+
+struct MultiplyArguments {
+  MatrixDescriptor a, b;
+  bool add;
+};
+
+inline void check_same_product(void* const* all) {
+  const auto* first = static_cast<const MultiplyArguments*>(all[0]);
+  for (int i = 1; i < kWarpgroup; ++i) {
+    const auto* m = static_cast<const MultiplyArguments*>(all[i]);
+    if (m->a != first->a || m->b != first->b || m->add != first->add)
+      emulator::fault("wgmma: operands differ in one warpgroup");
+  }
+}
+
+}  // namespace internal
+
+inline void fence_products() {}
+inline void commit_products() { emulator::commit(emulator::Queue::matrix); }
+template <int N>
+void wait_products() {
+  emulator::wait_groups(emulator::Queue::matrix, N);
+  emulator::meet(kWarpgroup, "wgmma.wait_group", nullptr, [](void* const*) {});
+}
+template <int kBlocks>
+void take_products(float (&)[kBlocks][4]) {}
+
+template <Rows a_rows, Rows b_rows, int kBlocks>
+void multiply(float (&c)[kBlocks][4], MatrixDescriptor a, MatrixDescriptor b, bool add) {
+  internal::MultiplyArguments mine{a, b, add};
+  emulator::meet(kWarpgroup, "wgmma", &mine, internal::check_same_product);
+  float(*to)[4] = c;
+  const internal::DescribedMatrix x(a, a_rows), y(b, b_rows);
+  emulator::enqueue(emulator::Queue::matrix,
+                    [=] { internal::multiply_part(to, kBlocks, x, y, add); });
+}
+
+#endif
+
+}  // namespace forja

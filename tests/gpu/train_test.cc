@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: Apache-2.0
+// Training on a GPU (emulated, or a real one) follows training on the CPU: the same engine, other
+// ops. Ranks share the GPU; what they exchange goes through host memory.
+#include "forja/device/gpu_runtime.h"
+#include "tests/testing/model_testing.h"
+#include "tests/testing/testing.h"
+#include "tests/train/run_layout.h"
+
+namespace forja {
+namespace {
+
+constexpr Device kGpu{DeviceKind::cuda, 0};
+
+void expect_follows(Layout layout, double bound) {
+  if (num_gpus() == 0) GTEST_SKIP() << "needs a GPU";
+  layout.layers = 4;
+  layout.steps = 4;
+  layout.batch = 4;
+  const Result expected = train(layout);
+  layout.device = kGpu;
+  const Result found = train(layout);
+  ASSERT_EQ(found.losses.size(), expected.losses.size());
+  for (size_t i = 0; i < expected.losses.size(); ++i) {
+    EXPECT_NEAR(found.losses[i] / expected.losses[i], 1.0, bound) << "step " << i + 1;
+    EXPECT_NEAR(found.norms[i] / expected.norms[i], 1.0, 10 * bound) << "step " << i + 1;
+  }
+  EXPECT_NEAR(found.evaluation / expected.evaluation, 1.0, bound);
+  EXPECT_EQ(found.initial.size(), expected.initial.size());
+  for (const auto& [name, values] : expected.initial)
+    EXPECT_LT(
+        testing::relative_norm({values.begin(), values.end()},
+                               {found.initial.at(name).begin(), found.initial.at(name).end()}),
+        1e-6)
+        << name;
+}
+
+// Both sides round the same sums in other orders.
+constexpr double kFp32 = 1e-5;
+// Roundings to 2^-9 of activations, averaged over 60 targets.
+constexpr double kBf16 = 3e-3;
+
+TEST(GpuTraining, Llama) { expect_follows({}, kFp32); }
+TEST(GpuTraining, Gpt2WithDropout) { expect_follows({.gpt2 = true, .dropout = 0.1}, kFp32); }
+TEST(GpuTraining, LlamaInBf16) { expect_follows({.compute_dtype = DType::bf16}, kBf16); }
+TEST(GpuTraining, Gpt2InBf16) {
+  expect_follows({.gpt2 = true, .compute_dtype = DType::bf16}, kBf16);
+}
+TEST(GpuTraining, RecomputeInFull) { expect_follows({.recompute = "full"}, kFp32); }
+TEST(GpuTraining, TensorParallel) { expect_follows({.tp = 2}, kFp32); }
+TEST(GpuTraining, PipelineOfATiedModel) {
+  expect_follows({.gpt2 = true, .pp = 2, .schedule = "zb_h1"}, kFp32);
+}
+TEST(GpuTraining, ZeroThree) { expect_follows({.dp = 2, .zero = 3}, kFp32); }
+TEST(GpuTraining, EveryAxis) {
+  expect_follows({.tp = 2, .pp = 2, .dp = 2, .zero = 1, .schedule = "1f1b"}, kFp32);
+}
+
+}  // namespace
+}  // namespace forja

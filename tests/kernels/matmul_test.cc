@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "forja/ops/matmul.h"
+
+#include "tests/kernels/gpu_testing.h"
+#ifndef FORJA_REAL_GPU
+#include "kernels/emulator/emulator.h"
+#endif
+
+namespace forja::testing {
+namespace {
+
+struct Shape {
+  int64_t m, n, k;
+};
+
+struct Dtypes {
+  DType operands, c;
+};
+
+constexpr Dtypes kDtypes[] = {
+    {DType::bf16, DType::bf16}, {DType::bf16, DType::f32}, {DType::f32, DType::f32}};
+
+// Every kind of device whose kernels differ for operands of this dtype; a real GPU is what it is.
+void on_devices([[maybe_unused]] DType operands, const std::function<void()>& body) {
+#ifdef FORJA_REAL_GPU
+  body();
+#else
+  uint64_t seed = 1;
+  for (const int capability : {80, 90}) {
+    if (capability == 80 && operands == DType::f32) continue;
+    SCOPED_TRACE("compute capability " + std::to_string(capability));
+    emulator::set_compute_capability(capability);
+    emulator::set_seed(seed++);
+    body();
+  }
+#endif
+}
+
+// A matrix that lies as [columns, rows] where transposed; its rows begin `pad` elements apart from
+// where they would, the first at element `offset`.
+Tensor matrix(TensorBox& box, DType dtype, int64_t rows, int64_t columns, bool transposed,
+              uint64_t seed, int64_t pad = 0, int64_t offset = 0) {
+  const int64_t outer = transposed ? columns : rows, inner = transposed ? rows : columns;
+  const Tensor whole = box.normal(dtype, {outer, offset + inner + pad}, seed);
+  const Tensor t = whole.slice(1, offset, offset + inner);
+  return transposed ? t.transposed() : t;
+}
+
+// Both versions of the op, on the same numbers and the same old c; gaps between the rows of c must
+// stay as they are.
+void compare(TensorBox& cpu, const Tensor& a, const Tensor& b, const Tensor& c, MatmulOutput output,
+             const Tensor& bias) {
+  SCOPED_TRACE(a.to_string() + " x " + b.to_string() + " to " + c.to_string());
+  GpuBox gpu(1 << 21);
+  const Tensor x = gpu.upload(a), y = gpu.upload(b), z = gpu.upload(c), v = gpu.upload(bias);
+  const int64_t width = c.size(0) > 1 ? c.stride(0) : c.size(1);
+  Tensor whole = c, gaps = z;  // rows with what lies between them
+  whole.sizes[1] = gaps.sizes[1] = width;
+  --whole.sizes[0], --gaps.sizes[0];
+  matmul(cpu.context(), a, b, c, output, bias);
+  matmul(gpu.context(), x, y, z, output, v);
+  expect_near(gpu, z, c, "product");
+  if (width == c.size(1)) return;
+  expect_near(gpu, gaps, whole, "rows with their gaps");
+}
+
+void compare_all(const Shape& s, const Dtypes& d, int layout, int64_t pad = 0, int64_t offset = 0) {
+  TensorBox box(1 << 22);
+  const Tensor a = matrix(box, d.operands, s.m, s.k, layout & 1, 1, pad, offset);
+  const Tensor b = matrix(box, d.operands, s.k, s.n, layout & 2, 2, pad, offset);
+  const Tensor bias = box.normal(layout & 1 ? DType::f32 : d.operands, {s.n}, 3);
+  on_devices(d.operands, [&] {
+    const Tensor c = matrix(box, d.c, s.m, s.n, false, 4, pad, offset);
+    compare(box, a, b, c, MatmulOutput::overwrite, layout == 3 ? bias : Tensor());
+    if (layout == 0) compare(box, a, b, c, MatmulOutput::overwrite, bias);
+    compare(box, a, b, c, MatmulOutput::accumulate, {});
+  });
+}
+
+class GpuMatmulShapes : public ::testing::TestWithParam<Shape> {};
+
+TEST_P(GpuMatmulShapes, EveryLayoutAndDtype) {
+  FORJA_REQUIRE_GPU();
+  for (const Dtypes& d : kDtypes)
+    for (int layout = 0; layout < 4; ++layout) compare_all(GetParam(), d, layout);
+}
+
+INSTANTIATE_TEST_SUITE_P(, GpuMatmulShapes,
+                         ::testing::Values(Shape{1, 1, 1}, Shape{7, 9, 5}, Shape{65, 130, 33},
+                                           Shape{128, 256, 64}, Shape{200, 304, 136},
+                                           Shape{72, 136, 600}),
+                         [](const auto& test) {
+                           const Shape& s = test.param;
+                           return std::to_string(s.m) + "x" + std::to_string(s.n) + "x" +
+                                  std::to_string(s.k);
+                         });
+
+// Wide tiles, several for each of the emulator's multiprocessors.
+TEST(GpuMatmul, ManyTiles) {
+  FORJA_REQUIRE_GPU();
+  for (int layout = 0; layout < 4; ++layout) {
+    compare_all({640, 512, 72}, kDtypes[0], layout);
+    compare_all({300, 250, 72}, kDtypes[1], layout, 8);
+  }
+}
+
+TEST(GpuMatmul, StridesAndMisalignedViews) {
+  FORJA_REQUIRE_GPU();
+  for (const Dtypes& d : kDtypes) {
+    for (int layout = 0; layout < 4; ++layout) {
+      compare_all({40, 136, 72}, d, layout, 8);     // rows apart, aligned
+      compare_all({40, 131, 70}, d, layout, 5);     // whole rows aligned, but not their ends
+      compare_all({40, 136, 72}, d, layout, 7, 1);  // begins off 16 bytes
+      compare_all({40, 136, 72}, d, layout, 3, 0);  // rows begin off 16 bytes
+    }
+  }
+}
+
+TEST(GpuMatmul, NothingToSum) {
+  FORJA_REQUIRE_GPU();
+  for (const Dtypes& d : kDtypes) {
+    TensorBox box(1 << 20);
+    const Tensor a = box.empty(d.operands, {5, 0}), b = box.empty(d.operands, {0, 40});
+    on_devices(d.operands, [&] {
+      const Tensor c = box.normal(d.c, {5, 40}, 1);
+      compare(box, a, b, c, MatmulOutput::accumulate, {});
+      compare(box, a, b, c, MatmulOutput::overwrite, box.normal(DType::f32, {40}, 2));
+    });
+  }
+}
+
+}  // namespace
+}  // namespace forja::testing

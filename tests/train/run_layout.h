@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: Apache-2.0
+// Trains a small model in a layout, on ranks that are threads of this process.
+#pragma once
+
+#include <gtest/gtest.h>
+#include <omp.h>
+
+#include <map>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "tests/testing/local_world.h"
+#include "tests/train/small_run.h"
+
+namespace forja {
+
+constexpr double kLearningRate = 1e-3;
+
+struct Result {
+  std::vector<double> losses, norms;
+  double evaluation = 0.0;
+  std::map<std::string, std::vector<float>> initial, final;
+};
+
+// Puts this rank's part of every parameter into the full ones.
+inline void collect(TrainEngine& engine, std::mutex& mutex,
+                    std::map<std::string, std::vector<float>>& out) {
+  std::lock_guard lock(mutex);
+  for (const auto& p : engine.store().all()) {
+    auto& full = out[p->spec.name];
+    full.resize(size_t(p->spec.num_elements()));
+    for_each_run(p->block, p->begin, p->end, [&](const ElementRun& run) {
+      copy_bytes(engine.context(), full.data() + run.full,
+                 p->master.ptr<float>() + run.local - p->begin, run.count * 4);
+    });
+  }
+  synchronize(engine.context());
+}
+
+inline Result train(const Layout& layout) {
+  Result result;
+  std::mutex mutex;
+  const EngineConfig config = config_of(layout);
+  testing::run_world(layout.ranks(), [&](World& world) {
+    omp_set_num_threads(1);
+    const ParallelDims dims = ParallelDims::from(config.parallel, world.size());
+    check_layout(config, dims);
+    Mesh mesh = make_mesh(world.communicator(), dims, mesh_options(config));
+    const MemoryPlan plan = TrainEngine::plan(config, dims, world.rank());
+    TrainEngine engine(config, mesh, &plan);
+    engine.store().initialize(engine.context(), config.seed);
+    engine.weights_changed();
+    collect(engine, mutex, result.initial);
+    const int64_t first = mesh.coordinates.dp * config.num_microbatches;
+    const auto fill_of = [&](int64_t step) {
+      return [&, step](int64_t m, const MicroBatch& b) {
+        return fill(config.model.vocab_size, step, first + m, b);
+      };
+    };
+    for (int64_t step = 1; step <= layout.steps; ++step) {
+      const StepResult r = engine.step(step, kLearningRate, config.num_microbatches, fill_of(step),
+                                       [&](int64_t m) { return (first + m) * layout.length; });
+      if (world.rank() > 0) continue;
+      result.losses.push_back(r.loss);
+      result.norms.push_back(r.gradient_norm);
+    }
+    const auto sums = engine.evaluate(config.num_microbatches, fill_of(99));
+    if (world.rank() == 0) result.evaluation = -sums.sum_log_probability / double(sums.num_targets);
+    collect(engine, mutex, result.final);
+    EXPECT_EQ(engine.memory_used(), plan) << "rank " << world.rank();
+  });
+  return result;
+}
+
+}  // namespace forja
