@@ -7,6 +7,7 @@
 #include "kernels/elementwise/elementwise.h"
 #include "kernels/embedding/embedding.h"
 #include "kernels/loss/cross_entropy.h"
+#include "kernels/matmul/cublaslt.h"
 #include "kernels/matmul/matmul.h"
 #include "kernels/norm/norm.h"
 #include "kernels/optimizer/adamw.h"
@@ -68,5 +69,7 @@ void rope(const RopeArguments&, KernelStream) { no_cuda(); }
 
 void attention_forward(const AttentionForward&, KernelStream) { no_cuda(); }
 void attention_backward(const AttentionBackward&, KernelStream) { no_cuda(); }
+bool cublaslt_available() { return false; }
+bool matmul_cublaslt(const MatmulProblem&, void*, KernelStream) { no_cuda(); }
 
 }  // namespace forja::kernels

@@ -69,15 +69,15 @@ __device__ __forceinline__ void take_products(float (&c)[kBlocks][4]) {
   "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, " \
   "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, " \
   "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63"
-#define FORJA_REGISTERS_128                                                                        \
-  FORJA_REGISTERS_64                                                                               \
-      ", "                                                                                         \
-      "%64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, %79, "           \
-      "%80, %81, %82, %83, %84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95, "           \
-      "%96, %97, %98, %99, %100, %101, %102, %103, %104, %105, %106, %107, %108, %109, %110, "     \
-      "%111, "                                                                                     \
-      "%112, %113, %114, %115, %116, %117, %118, %119, %120, %121, %122, %123, %124, %125, %126, " \
-      "%127"
+#define FORJA_REGISTERS_128                                                                    \
+  FORJA_REGISTERS_64                                                                           \
+  ", "                                                                                         \
+  "%64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, %79, "           \
+  "%80, %81, %82, %83, %84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95, "           \
+  "%96, %97, %98, %99, %100, %101, %102, %103, %104, %105, %106, %107, %108, %109, %110, "     \
+  "%111, "                                                                                     \
+  "%112, %113, %114, %115, %116, %117, %118, %119, %120, %121, %122, %123, %124, %125, %126, " \
+  "%127"
 #define FORJA_BLOCK(j) "+f"(c[j][0]), "+f"(c[j][1]), "+f"(c[j][2]), "+f"(c[j][3])
 #define FORJA_BLOCKS_4(j) FORJA_BLOCK(j), FORJA_BLOCK(j + 1), FORJA_BLOCK(j + 2), FORJA_BLOCK(j + 3)
 #define FORJA_BLOCKS_16(j) \
@@ -116,29 +116,35 @@ __device__ __forceinline__ void multiply(float (&c)[kBlocks][4], MatrixDescripto
 
 namespace internal {
 
-// An operand as the hardware reads its descriptor.
+// An operand [outer_size, 16] as the hardware reads its descriptor. Made in a thread of the block.
 class DescribedMatrix {
  public:
-  DescribedMatrix(MatrixDescriptor d, Rows rows)
-      : start_(uint32_t(d & 0x3fff) << 4),
+  DescribedMatrix(MatrixDescriptor d, Rows rows, int outer_size)
+      : window_(static_cast<const char*>(emulator::shared_memory(0)) - kSharedWindow),
+        start_(uint32_t(d & 0x3fff) << 4),
         leading_(uint32_t(d >> 16 & 0x3fff) << 4),
         stride_(uint32_t(d >> 32 & 0x3fff) << 4),
         rows_(rows) {
     if (d >> 62 != 1) emulator::fault("wgmma: only the swizzle of 128 bytes is emulated");
     if ((d >> 49 & 7) != 0) emulator::fault("wgmma: base offsets are not emulated");
+    in_window(start_, 2);
+    in_window(linear_address(outer_size - 1, 15), 2);
   }
   float at(int outer, int k) const {
-    const uint32_t linear =
-        rows_ == Rows::k
-            ? start_ + uint32_t(outer / 8) * stride_ + uint32_t(outer % 8 * 128 + k * 2)
-            : start_ + uint32_t(outer / 64) * leading_ + uint32_t(k / 8) * stride_ +
-                  uint32_t(k % 8 * 128 + outer % 64 * 2);
     BFloat16 x;
-    memcpy(&x, in_window(swizzle128(linear), 2), 2);
+    memcpy(&x, window_ + swizzle128(linear_address(outer, k)), 2);
     return float(x);
   }
 
  private:
+  uint32_t linear_address(int outer, int k) const {
+    if (rows_ == Rows::k)
+      return start_ + uint32_t(outer / 8) * stride_ + uint32_t(outer % 8 * 128 + k * 2);
+    return start_ + uint32_t(outer / 64) * leading_ + uint32_t(k / 8) * stride_ +
+           uint32_t(k % 8 * 128 + outer % 64 * 2);
+  }
+
+  const char* window_;
   uint32_t start_, leading_, stride_;
   Rows rows_;
 };
@@ -198,7 +204,7 @@ void multiply(float (&c)[kBlocks][4], MatrixDescriptor a, MatrixDescriptor b, bo
   internal::MultiplyArguments mine{a, b, add};
   emulator::meet(kWarpgroup, "wgmma", &mine, internal::check_same_product);
   float(*to)[4] = c;
-  const internal::DescribedMatrix x(a, a_rows), y(b, b_rows);
+  const internal::DescribedMatrix x(a, a_rows, 64), y(b, b_rows, 8 * kBlocks);
   emulator::enqueue(emulator::Queue::matrix,
                     [=] { internal::multiply_part(to, kBlocks, x, y, add); });
 }

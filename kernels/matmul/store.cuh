@@ -28,7 +28,7 @@ MatmulStore<T> make_store(const MatmulProblem& p) {
           p.bias,
           p.bias_dtype == DType::bf16,
           p.accumulate,
-          all_aligned16(c) && (p.m == 1 || p.c_stride % kPack<T> == 0)};
+          all_aligned16(c) && p.c_stride % kPack<T> == 0};
 }
 
 template <class T>

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "forja/ops/matmul.h"
 
+#include "csrc/ops/cuda/matmul.h"
 #include "tests/kernels/gpu_testing.h"
 #ifndef FORJA_REAL_GPU
 #include "kernels/emulator/emulator.h"
@@ -20,10 +21,22 @@ struct Dtypes {
 constexpr Dtypes kDtypes[] = {
     {DType::bf16, DType::bf16}, {DType::bf16, DType::f32}, {DType::f32, DType::f32}};
 
-// Every kind of device whose kernels differ for operands of this dtype; a real GPU is what it is.
-void on_devices([[maybe_unused]] DType operands, const std::function<void()>& body) {
 #ifdef FORJA_REAL_GPU
-  body();
+constexpr int64_t kBoxBytes = int64_t(64) << 20;  // a library's scratch too
+#else
+constexpr int64_t kBoxBytes = int64_t(2) << 20;
+#endif
+
+// A real GPU has the op as it is there, perhaps by a library, and the kernels.
+enum class Version { op, kernels };
+
+// Every kind of device whose kernels differ for operands of this dtype; a real GPU is what it is.
+void on_devices([[maybe_unused]] DType operands, const std::function<void(Version)>& body) {
+#ifdef FORJA_REAL_GPU
+  for (const Version version : {Version::op, Version::kernels}) {
+    SCOPED_TRACE(version == Version::op ? "the op" : "kernels");
+    body(version);
+  }
 #else
   uint64_t seed = 1;
   for (const int capability : {80, 90}) {
@@ -31,7 +44,7 @@ void on_devices([[maybe_unused]] DType operands, const std::function<void()>& bo
     SCOPED_TRACE("compute capability " + std::to_string(capability));
     emulator::set_compute_capability(capability);
     emulator::set_seed(seed++);
-    body();
+    body(Version::op);
   }
 #endif
 }
@@ -48,17 +61,20 @@ Tensor matrix(TensorBox& box, DType dtype, int64_t rows, int64_t columns, bool t
 
 // Both versions of the op, on the same numbers and the same old c; gaps between the rows of c must
 // stay as they are.
-void compare(TensorBox& cpu, const Tensor& a, const Tensor& b, const Tensor& c, MatmulOutput output,
-             const Tensor& bias) {
+void compare(Version version, TensorBox& cpu, const Tensor& a, const Tensor& b, const Tensor& c,
+             MatmulOutput output, const Tensor& bias) {
   SCOPED_TRACE(a.to_string() + " x " + b.to_string() + " to " + c.to_string());
-  GpuBox gpu(1 << 21);
+  GpuBox gpu(kBoxBytes);
   const Tensor x = gpu.upload(a), y = gpu.upload(b), z = gpu.upload(c), v = gpu.upload(bias);
   const int64_t width = c.size(0) > 1 ? c.stride(0) : c.size(1);
   Tensor whole = c, gaps = z;  // rows with what lies between them
   whole.sizes[1] = gaps.sizes[1] = width;
   --whole.sizes[0], --gaps.sizes[0];
   matmul(cpu.context(), a, b, c, output, bias);
-  matmul(gpu.context(), x, y, z, output, v);
+  if (version == Version::op)
+    matmul(gpu.context(), x, y, z, output, v);
+  else
+    cuda::matmul_by(cuda::MatmulRoute::custom, gpu.context(), x, y, z, output, v);
   expect_near(gpu, z, c, "product");
   if (width == c.size(1)) return;
   expect_near(gpu, gaps, whole, "rows with their gaps");
@@ -69,11 +85,11 @@ void compare_all(const Shape& s, const Dtypes& d, int layout, int64_t pad = 0, i
   const Tensor a = matrix(box, d.operands, s.m, s.k, layout & 1, 1, pad, offset);
   const Tensor b = matrix(box, d.operands, s.k, s.n, layout & 2, 2, pad, offset);
   const Tensor bias = box.normal(layout & 1 ? DType::f32 : d.operands, {s.n}, 3);
-  on_devices(d.operands, [&] {
+  on_devices(d.operands, [&](Version version) {
     const Tensor c = matrix(box, d.c, s.m, s.n, false, 4, pad, offset);
-    compare(box, a, b, c, MatmulOutput::overwrite, layout == 3 ? bias : Tensor());
-    if (layout == 0) compare(box, a, b, c, MatmulOutput::overwrite, bias);
-    compare(box, a, b, c, MatmulOutput::accumulate, {});
+    compare(version, box, a, b, c, MatmulOutput::overwrite, layout == 3 ? bias : Tensor());
+    if (layout == 0) compare(version, box, a, b, c, MatmulOutput::overwrite, bias);
+    compare(version, box, a, b, c, MatmulOutput::accumulate, {});
   });
 }
 
@@ -116,15 +132,33 @@ TEST(GpuMatmul, StridesAndMisalignedViews) {
   }
 }
 
+// Rows and columns that are alone, whose strides mean nothing.
+TEST(GpuMatmul, StridesOfSingleRows) {
+  FORJA_REQUIRE_GPU();
+  for (const Dtypes& d : kDtypes) {
+    TensorBox box(1 << 20);
+    const Tensor a = box.normal(d.operands, {4, 50}, 1), b = box.normal(d.operands, {50, 60}, 2);
+    on_devices(d.operands, [&](Version version) {
+      const Tensor c = box.normal(d.c, {4, 70}, 3);
+      compare(version, box, a.slice(0, 1, 2), b, c.slice(0, 1, 2).slice(1, 3, 63),
+              MatmulOutput::overwrite, {});
+      compare(version, box, b.slice(1, 7, 8).transposed(), a.transposed(),
+              c.slice(0, 2, 3).slice(1, 0, 4), MatmulOutput::accumulate, {});
+      compare(version, box, a.slice(1, 5, 6), b.slice(0, 9, 10), c.slice(1, 8, 68),
+              MatmulOutput::overwrite, {});
+    });
+  }
+}
+
 TEST(GpuMatmul, NothingToSum) {
   FORJA_REQUIRE_GPU();
   for (const Dtypes& d : kDtypes) {
     TensorBox box(1 << 20);
     const Tensor a = box.empty(d.operands, {5, 0}), b = box.empty(d.operands, {0, 40});
-    on_devices(d.operands, [&] {
+    on_devices(d.operands, [&](Version version) {
       const Tensor c = box.normal(d.c, {5, 40}, 1);
-      compare(box, a, b, c, MatmulOutput::accumulate, {});
-      compare(box, a, b, c, MatmulOutput::overwrite, box.normal(DType::f32, {40}, 2));
+      compare(version, box, a, b, c, MatmulOutput::accumulate, {});
+      compare(version, box, a, b, c, MatmulOutput::overwrite, box.normal(DType::f32, {40}, 2));
     });
   }
 }

@@ -2,28 +2,44 @@
 #include "csrc/ops/cuda/matmul.h"
 
 #include "csrc/ops/cuda/arguments.h"
-#include "csrc/ops/cuda/matmul_route.h"
+#include "kernels/matmul/cublaslt.h"
 #include "kernels/matmul/matmul.h"
 
 namespace forja::cuda {
 namespace {
 
-// Of a matrix [outer, K], as view. Strides of dims of one element mean nothing.
+// From row to row. The stride of a single row means nothing: it is taken for one of many rows that
+// begin at multiples of 16 bytes.
+int64_t row_stride(int64_t num_rows, int64_t stride, int64_t row_size) {
+  return num_rows > 1 ? stride : (row_size + 7) / 8 * 8;
+}
+
+// Of a matrix [outer, K], as view.
 kernels::MatmulOperand operand(const Context& ctx, const Tensor& x, int outer_dim, int k_dim) {
   const bool k_contiguous = x.stride(k_dim) == 1 || x.size(k_dim) <= 1;
-  const int other = k_contiguous ? outer_dim : k_dim;
-  // A row alone may be taken for one of many that begin at multiples of 16 bytes.
-  const int64_t stride =
-      x.size(other) > 1 ? x.stride(other) : (x.size(k_contiguous ? k_dim : outer_dim) + 7) / 8 * 8;
-  return {data(ctx, x), k_contiguous, stride};
+  const int rows = k_contiguous ? outer_dim : k_dim, in_row = k_contiguous ? k_dim : outer_dim;
+  return {data(ctx, x), k_contiguous, row_stride(x.size(rows), x.stride(rows), x.size(in_row))};
 }
 
 }  // namespace
 
 void matmul(const Context& ctx, const Tensor& a, const Tensor& b, const Tensor& c,
             MatmulOutput output, const Tensor& bias) {
+  // A plan may be made where the library is not, for where it is.
+  matmul_by(matmul_route(ctx.planning() || kernels::cublaslt_available()), ctx, a, b, c, output,
+            bias);
+}
+
+void matmul_by(MatmulRoute route, const Context& ctx, const Tensor& a, const Tensor& b,
+               const Tensor& c, MatmulOutput output, const Tensor& bias) {
+  for (const int64_t size : {c.size(0), c.size(1), a.size(1)})
+    FORJA_CHECK(size < int64_t(1) << 31, "matmul: sizes on a GPU are below 2^31, found {}", size);
+  ArenaScope scope(*ctx.workspace);
+  void* scratch = route == MatmulRoute::cublaslt
+                      ? ctx.workspace->allocate(kernels::kCublasLtScratchBytes)
+                      : nullptr;
   if (ctx.planning()) return;
-  kernels::MatmulProblem problem = {
+  const kernels::MatmulProblem problem = {
       .m = c.size(0),
       .n = c.size(1),
       .k = a.size(1),
@@ -32,15 +48,14 @@ void matmul(const Context& ctx, const Tensor& a, const Tensor& b, const Tensor& 
       .b = operand(ctx, b, 1, 0),
       .c = data(ctx, c),
       .c_dtype = c.dtype,
-      .c_stride = c.stride(0),
+      .c_stride = row_stride(c.size(0), c.stride(0), c.size(1)),
       .accumulate = output == MatmulOutput::accumulate,
       .bias = data(ctx, bias),
       .bias_dtype = bias.defined() ? bias.dtype : DType::f32,
   };
-  switch (matmul_route()) {
-    case MatmulRoute::custom:
-      return kernels::matmul(problem, ctx.stream);
-  }
+  if (route == MatmulRoute::cublaslt && kernels::matmul_cublaslt(problem, scratch, ctx.stream))
+    return;
+  kernels::matmul(problem, ctx.stream);
 }
 
 }  // namespace forja::cuda

@@ -5,11 +5,13 @@
 namespace forja::cuda {
 
 enum class MatmulRoute {
-  custom,  // kernels/matmul
-  // cuBLASLt is to stand here, and to be the default, until kernels/matmul has been measured
-  // against it on a GPU.
+  cublaslt,  // and kernels/matmul for what it has no algorithm for
+  custom,    // kernels/matmul
 };
 
-constexpr MatmulRoute matmul_route() { return MatmulRoute::custom; }
+// Until kernels/matmul has been measured against it on a GPU, cuBLASLt wherever it is found.
+constexpr MatmulRoute matmul_route(bool cublaslt_available) {
+  return cublaslt_available ? MatmulRoute::cublaslt : MatmulRoute::custom;
+}
 
 }  // namespace forja::cuda
