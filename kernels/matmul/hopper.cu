@@ -44,6 +44,9 @@ constexpr int kBlockBytes = kBlockElements * 2;
 constexpr int kAtomBytes = 1024;         // 8 rows
 constexpr int kStagesBytes = 192 << 10;  // for all stages
 
+static_assert(kRowsOfConsumer == 64);  // a wgmma has as many
+static_assert(kBlockBytes % kAtomBytes == 0);
+
 template <int kTileN>
 struct Storage {
   static constexpr int kA = kTileM * kTileK, kB = kTileN * kTileK;  // elements of a stage
