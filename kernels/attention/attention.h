@@ -23,7 +23,7 @@ struct AttentionTile {
 };
 
 // What the backward pass keeps of a query row of a head.
-struct AttentionStatistics {
+struct alignas(8) AttentionStatistics {
   float log_sum;  // log-sum-exp of the scaled scores, base 2; +inf of a row that sees no key
   float delta;    // out . dout
 };

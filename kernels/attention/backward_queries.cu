@@ -119,6 +119,7 @@ __global__ void __launch_bounds__(C::kThreads)
       if (key >= warp_end || key + C::kColumns <= warp_first) continue;
       float scores[C::kRowBlocks][C::kColumns / 8][4], ds[C::kRowBlocks][C::kColumns / 8][4];
       P::multiply(q, shared.stages[stage].k, scores);
+      sync_warp();  // loads of the next product shall not come before: they take registers
       P::multiply(dout, shared.stages[stage].v, ds);
       score_gradients(scores, p.scale * kLog2e, statistics,
                       key < inner_first || key + C::kColumns > inner_end, visible, query, key, ds);
