@@ -32,11 +32,11 @@ struct AttentionProblem {
   DType dtype = DType::bf16;  // fp32 or bf16
   int head_size = 0;          // at most 256
   int num_heads = 0, num_key_heads = 0;
-  int num_queries = 0, num_keys = 0;   // rows of all sequences, below 2^30
+  int num_queries = 0, num_keys = 0;   // rows of all sequences, below 2^29
   const int32_t* sequences = nullptr;  // [S, 4]: q_begin, q_length, k_begin, k_length
   int num_sequences = 0;
   bool causal = true;
-  int window = 0;  // 0: none; at most 2^30
+  int window = 0;  // 0: none; at most 2^29
   float scale = 1.0f;
 };
 

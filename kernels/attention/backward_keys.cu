@@ -6,8 +6,8 @@
 // so that P^T and dS^T are left operands straight from registers, and a warp's rows are keys of its
 // own: no number is exchanged between warps, and each sum is one thread's, in a fixed order.
 //
-// The sums of both for heads above 128 are more than the registers hold: there, one launch makes dV
-// (two products) and another dK (three).
+// The sums of both, with what their products need, are more than the registers hold for heads above
+// 128 (fp32: 64): there, one launch makes dK (three products) and another dV (two).
 //
 // Floor: 8 D flops a visible pair.
 #include <cmath>
@@ -182,7 +182,6 @@ __global__ void __launch_bounds__(C::kThreads)
         if constexpr (kValues) P::accumulate(prob, now.dout, dv);
         if constexpr (kKeys) {
           float ds[C::kRowBlocks][C::kColumns / 8][4];
-          sync_warp();  // loads of the next product shall not come before: they take registers
           P::multiply(v, now.dout, ds);
           score_gradients(prob, now, ds);
           P::accumulate(ds, now.q, dk);
@@ -215,7 +214,7 @@ void run_keys(const AttentionBackward& a, KernelStream stream) {
   const LaunchShape shape{"attention_backward_keys", unsigned(blocks), C::kThreads,
                           sizeof(KeysStorage<C>)};
   const bool packed = all_packed<T>(p.head_size, a.q, a.k, a.v, a.dout, a.dk, a.dv);
-  if constexpr (kDim <= 128) {
+  if constexpr (kDim * sizeof(T) <= 256) {
     launch(shape, stream, keys_kernel<C, true, true>, a, packed);
   } else {
     launch(shape, stream, keys_kernel<C, true, false>, a, packed);
@@ -232,9 +231,9 @@ void attention_backward_keys(const AttentionBackward& a, KernelStream stream) {
     if (size <= 128) return run_keys<float, 128, 1, 4, 16>(a, stream);
     return run_keys<float, 256, 1, 2, 8>(a, stream);
   }
-  if (size <= 64) return run_keys<BFloat16, 64, 2, 4, 32>(a, stream);
+  if (size <= 64) return run_keys<BFloat16, 64, 2, 4, 16>(a, stream);
   if (size <= 80) return run_keys<BFloat16, 80, 1, 4, 64>(a, stream);
-  if (size <= 96) return run_keys<BFloat16, 96, 1, 4, 64>(a, stream);
+  if (size <= 96) return run_keys<BFloat16, 96, 1, 4, 32>(a, stream);
   if (size <= 128) return run_keys<BFloat16, 128, 1, 4, 32>(a, stream);
   run_keys<BFloat16, 256, 1, 4, 16>(a, stream);
 }
