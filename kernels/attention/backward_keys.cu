@@ -110,7 +110,7 @@ struct Step {
 };
 
 template <class C, bool kKeys, bool kValues>
-__global__ void __launch_bounds__(C::kThreads)
+__global__ void __launch_bounds__(C::kThreads, kMinBlocks)
     keys_kernel(const __grid_constant__ AttentionBackward a, bool packed) {
   using T = typename C::T;
   using P = Products<T>;
