@@ -23,7 +23,7 @@ struct AttentionTile {
 };
 
 // What the backward pass keeps of a query row of a head.
-struct AttentionStatistics {
+struct alignas(8) AttentionStatistics {
   float log_sum;  // log-sum-exp of the scaled scores, base 2; +inf of a row that sees no key
   float delta;    // out . dout
 };
@@ -32,11 +32,11 @@ struct AttentionProblem {
   DType dtype = DType::bf16;  // fp32 or bf16
   int head_size = 0;          // at most 256
   int num_heads = 0, num_key_heads = 0;
-  int num_queries = 0, num_keys = 0;   // rows of all sequences, below 2^30
+  int num_queries = 0, num_keys = 0;   // rows of all sequences, below 2^29
   const int32_t* sequences = nullptr;  // [S, 4]: q_begin, q_length, k_begin, k_length
   int num_sequences = 0;
   bool causal = true;
-  int window = 0;  // 0: none; at most 2^30
+  int window = 0;  // 0: none; at most 2^29
   float scale = 1.0f;
 };
 

@@ -6,8 +6,8 @@
 // so that P^T and dS^T are left operands straight from registers, and a warp's rows are keys of its
 // own: no number is exchanged between warps, and each sum is one thread's, in a fixed order.
 //
-// The sums of both for heads above 128 are more than the registers hold: there, one launch makes dV
-// (two products) and another dK (three).
+// The sums of both, with what their products need, are more than the registers hold for heads above
+// 128 (fp32: 64): there, one launch makes dK (three products) and another dV (two).
 //
 // Floor: 8 D flops a visible pair.
 #include <cmath>
@@ -38,21 +38,19 @@ struct KeysStorage {
   SharedRows<typename C::T, C::kDim, C::kRows> k, v;
   struct Stage {
     SharedRows<typename C::T, C::kDim, C::kColumns> q, dout;
-    alignas(16) SharedArray<float, C::kColumns> log_sums, deltas;
+    alignas(16) SharedArray<AttentionStatistics, C::kColumns> statistics;
   } stages[2];
 };
 
-// scores -> probabilities, zeros where `masked` and a query does not see a key.
+// scores -> probabilities.
 template <class Stage, int kRowBlocks, int kBlocks>
 __device__ __forceinline__ void probabilities(float (&scores)[kRowBlocks][kBlocks][4], float scale,
-                                              Stage& stage, bool masked, const Visibility& visible,
-                                              int key, int query) {
+                                              Stage& stage) {
 #pragma unroll
   for (int j = 0; j < kBlocks; ++j)
 #pragma unroll
     for (int c = 0; c < 2; ++c) {
-      const int column = 8 * j + lane_index() % 4 * 2 + c;
-      const float log_sum = stage.log_sums[column];
+      const float log_sum = stage.statistics[8 * j + lane_index() % 4 * 2 + c].log_sum;
 #pragma unroll
       for (int i = 0; i < kRowBlocks; ++i)
 #pragma unroll
@@ -60,29 +58,59 @@ __device__ __forceinline__ void probabilities(float (&scores)[kRowBlocks][kBlock
           float& x = scores[i][j][2 * h + c];
           x = fast_exp2(x * scale - log_sum);
         }
-      if (!masked) continue;
-      const int first = visible.first_key(query + column), end = visible.end_key(query + column);
+    }
+}
+
+// Zeros where a query does not see a key.
+template <int kRowBlocks, int kBlocks>
+__device__ __forceinline__ void mask_probabilities(float (&p)[kRowBlocks][kBlocks][4],
+                                                   const Visibility& visible, int key, int query) {
+#pragma unroll
+  for (int j = 0; j < kBlocks; ++j)
+#pragma unroll
+    for (int c = 0; c < 2; ++c) {
+      const int column = query + 8 * j + lane_index() % 4 * 2 + c;
+      const int first = visible.first_key(column), end = visible.end_key(column);
 #pragma unroll
       for (int i = 0; i < kRowBlocks; ++i)
 #pragma unroll
         for (int h = 0; h < 2; ++h) {
           const int row = key + 16 * i + 8 * h + lane_index() / 4;
-          if (row < first || row >= end) scores[i][j][2 * h + c] = 0.0f;
+          if (row < first || row >= end) p[i][j][2 * h + c] = 0.0f;
+        }
+    }
+}
+
+// products of dout and values -> dscores.
+template <class Stage, int kRowBlocks, int kBlocks>
+__device__ __forceinline__ void score_gradients(const float (&p)[kRowBlocks][kBlocks][4],
+                                                Stage& stage,
+                                                float (&products)[kRowBlocks][kBlocks][4]) {
+#pragma unroll
+  for (int j = 0; j < kBlocks; ++j)
+#pragma unroll
+    for (int c = 0; c < 2; ++c) {
+      const float delta = stage.statistics[8 * j + lane_index() % 4 * 2 + c].delta;
+#pragma unroll
+      for (int i = 0; i < kRowBlocks; ++i)
+#pragma unroll
+        for (int h = 0; h < 2; ++h) {
+          float& x = products[i][j][2 * h + c];
+          x = p[i][j][2 * h + c] * (x - delta);
         }
     }
 }
 
 // What a block does in turn: the tiles of queries of each head of the group.
-struct Steps {
-  int first_query, per_head, first_head, columns;
-  __device__ __forceinline__ int head(int step) const { return first_head + step / per_head; }
-  __device__ __forceinline__ int query(int step) const {
-    return first_query + step % per_head * columns;
+struct Step {
+  int head, query;
+  __device__ __forceinline__ Step next(int columns, int first_query, int end_query) const {
+    return query + columns < end_query ? Step{head, query + columns} : Step{head + 1, first_query};
   }
 };
 
 template <class C, bool kKeys, bool kValues>
-__global__ void __launch_bounds__(C::kThreads)
+__global__ void __launch_bounds__(C::kThreads, kMinBlocks)
     keys_kernel(const __grid_constant__ AttentionBackward a, bool packed) {
   using T = typename C::T;
   using P = Products<T>;
@@ -105,34 +133,27 @@ __global__ void __launch_bounds__(C::kThreads)
   // The queries between see all of the warp's keys.
   const int inner_first = visible.first_query(last_key), inner_end = visible.end_query(key);
 
-  const int group = p.num_heads / p.num_key_heads;
-  const Steps steps{first_query, ceil_div(std::max(end_query - first_query, 0), C::kColumns),
-                    key_head * group, C::kColumns};
-  const int num_steps = steps.per_head * group;
+  const int group = p.num_heads / p.num_key_heads, end_head = (key_head + 1) * group;
 
   float dk[C::kRowBlocks][C::kDim / 8][4] = {}, dv[C::kRowBlocks][C::kDim / 8][4] = {};
-  if (num_steps > 0) {
+  if (first_query < end_query) {
     const float scale = p.scale * kLog2e;
-    const auto load_step = [&](int step) {
-      auto& stage = shared.stages[step & 1];
-      const int head = steps.head(step), query = steps.query(step);
-      load_rows<C::kThreads>(stage.q, HeadRows<T>(a.q, tile.q_begin, head, p.head_size, packed),
-                             query, end_query);
-      load_rows<C::kThreads>(stage.dout,
-                             HeadRows<T>(a.dout, tile.q_begin, head, p.head_size, packed), query,
-                             end_query);
+    const auto load_step = [&](const Step& step, int stage) {
+      load_rows<C::kThreads>(shared.stages[stage].q,
+                             HeadRows<T>(a.q, tile.q_begin, step.head, p.head_size, packed),
+                             step.query, end_query);
+      load_rows<C::kThreads>(shared.stages[stage].dout,
+                             HeadRows<T>(a.dout, tile.q_begin, step.head, p.head_size, packed),
+                             step.query, end_query);
+      // Zeros behind the last query do no harm: there dout and delta are zero, too.
+      const int row = thread_index();
+      if (row < C::kColumns) {
+        copy_async8(
+            shared.stages[stage].statistics.at(row),
+            a.statistics + int64_t(step.head) * p.num_queries + tile.q_begin + step.query + row,
+            step.query + row < end_query);
+      }
       commit_copies();
-    };
-    const auto read_statistics = [&](int step) {
-      const int query = steps.query(step) + thread_index();
-      if (thread_index() >= C::kColumns || query >= end_query)
-        return AttentionStatistics{INFINITY, 0.0f};
-      return a.statistics[int64_t(steps.head(step)) * p.num_queries + tile.q_begin + query];
-    };
-    const auto store_statistics = [&](int step, const AttentionStatistics& s) {
-      if (thread_index() >= C::kColumns) return;
-      shared.stages[step & 1].log_sums[thread_index()] = s.log_sum;
-      shared.stages[step & 1].deltas[thread_index()] = s.delta;
     };
     load_rows<C::kThreads>(shared.k, HeadRows<T>(a.k, tile.k_begin, key_head, p.head_size, packed),
                            tile.first, end_key);
@@ -141,46 +162,32 @@ __global__ void __launch_bounds__(C::kThreads)
                              HeadRows<T>(a.v, tile.k_begin, key_head, p.head_size, packed),
                              tile.first, end_key);
     }
-    load_step(0);
-    store_statistics(0, read_statistics(0));
+    Step step{key_head * group, first_query};
+    load_step(step, 0);
     const typename P::template Left<false, C::kRowBlocks, C::kDim, C::kRows> k(shared.k, warp_row),
         v(shared.v, warp_row);
-    for (int step = 0; step < num_steps; ++step) {
+    for (int stage = 0; step.head < end_head; stage ^= 1) {
       wait_copies<0>();
       sync_block();  // the stage has arrived, and everybody is done with the other one
-      AttentionStatistics next{};
-      if (step + 1 < num_steps) {
-        load_step(step + 1);
-        next = read_statistics(step + 1);
-      }
-      auto& stage = shared.stages[step & 1];
-      const int query = steps.query(step);
+      const Step next = step.next(C::kColumns, first_query, end_query);
+      if (next.head < end_head) load_step(next, stage ^ 1);
+      const int query = step.query;
       if (query < warp_end && query + C::kColumns > warp_first) {
+        auto& now = shared.stages[stage];
         float prob[C::kRowBlocks][C::kColumns / 8][4];
-        P::multiply(k, stage.q, prob);
-        probabilities(prob, scale, stage, query < inner_first || query + C::kColumns > inner_end,
-                      visible, key, query);
-        if constexpr (kValues) P::accumulate(prob, stage.dout, dv);
+        P::multiply(k, now.q, prob);
+        probabilities(prob, scale, now);
+        if (query < inner_first || query + C::kColumns > inner_end)
+          mask_probabilities(prob, visible, key, query);
+        if constexpr (kValues) P::accumulate(prob, now.dout, dv);
         if constexpr (kKeys) {
           float ds[C::kRowBlocks][C::kColumns / 8][4];
-          P::multiply(v, stage.dout, ds);
-#pragma unroll
-          for (int j = 0; j < C::kColumns / 8; ++j)
-#pragma unroll
-            for (int c = 0; c < 2; ++c) {
-              const float delta = stage.deltas[8 * j + lane_index() % 4 * 2 + c];
-#pragma unroll
-              for (int i = 0; i < C::kRowBlocks; ++i)
-#pragma unroll
-                for (int h = 0; h < 2; ++h) {
-                  float& x = ds[i][j][2 * h + c];
-                  x = prob[i][j][2 * h + c] * (x - delta);
-                }
-            }
-          P::accumulate(ds, stage.q, dk);
+          P::multiply(v, now.dout, ds);
+          score_gradients(prob, now, ds);
+          P::accumulate(ds, now.q, dk);
         }
       }
-      if (step + 1 < num_steps) store_statistics(step + 1, next);
+      step = next;
     }
   }
   float factor[C::kRowBlocks][2];
@@ -207,7 +214,7 @@ void run_keys(const AttentionBackward& a, KernelStream stream) {
   const LaunchShape shape{"attention_backward_keys", unsigned(blocks), C::kThreads,
                           sizeof(KeysStorage<C>)};
   const bool packed = all_packed<T>(p.head_size, a.q, a.k, a.v, a.dout, a.dk, a.dv);
-  if constexpr (kDim <= 128) {
+  if constexpr (kDim * sizeof(T) <= 256) {
     launch(shape, stream, keys_kernel<C, true, true>, a, packed);
   } else {
     launch(shape, stream, keys_kernel<C, true, false>, a, packed);
@@ -224,9 +231,9 @@ void attention_backward_keys(const AttentionBackward& a, KernelStream stream) {
     if (size <= 128) return run_keys<float, 128, 1, 4, 16>(a, stream);
     return run_keys<float, 256, 1, 2, 8>(a, stream);
   }
-  if (size <= 64) return run_keys<BFloat16, 64, 2, 4, 32>(a, stream);
+  if (size <= 64) return run_keys<BFloat16, 64, 2, 4, 16>(a, stream);
   if (size <= 80) return run_keys<BFloat16, 80, 1, 4, 64>(a, stream);
-  if (size <= 96) return run_keys<BFloat16, 96, 1, 4, 64>(a, stream);
+  if (size <= 96) return run_keys<BFloat16, 96, 1, 4, 32>(a, stream);
   if (size <= 128) return run_keys<BFloat16, 128, 1, 4, 32>(a, stream);
   run_keys<BFloat16, 256, 1, 4, 16>(a, stream);
 }

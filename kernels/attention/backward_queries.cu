@@ -38,31 +38,22 @@ struct QueriesStorage {
 template <int kRowBlocks, int kBlocks>
 __device__ __forceinline__ void score_gradients(
     const float (&scores)[kRowBlocks][kBlocks][4], float scale,
-    const AttentionStatistics (&statistics)[kRowBlocks][2], bool masked, const Visibility& visible,
-    int query, int key, float (&products)[kRowBlocks][kBlocks][4]) {
-  const int column = key + lane_index() % 4 * 2;
+    const AttentionStatistics (&statistics)[kRowBlocks][2],
+    float (&products)[kRowBlocks][kBlocks][4]) {
 #pragma unroll
   for (int i = 0; i < kRowBlocks; ++i)
 #pragma unroll
-    for (int h = 0; h < 2; ++h) {
-      const AttentionStatistics& s = statistics[i][h];
-      const int row = query + 16 * i + 8 * h + lane_index() / 4;
-      const int first = masked ? visible.first_key(row) : 0;
-      const int end = masked ? visible.end_key(row) : visible.k_length;
+    for (int j = 0; j < kBlocks; ++j)
 #pragma unroll
-      for (int j = 0; j < kBlocks; ++j)
-#pragma unroll
-        for (int c = 0; c < 2; ++c) {
-          float& x = products[i][j][2 * h + c];
-          x = fast_exp2(scores[i][j][2 * h + c] * scale - s.log_sum) * (x - s.delta);
-          const int at = column + 8 * j + c;
-          if (masked && (at < first || at >= end)) x = 0.0f;
-        }
-    }
+      for (int e = 0; e < 4; ++e) {
+        const AttentionStatistics& s = statistics[i][e / 2];
+        float& x = products[i][j][e];
+        x = fast_exp2(scores[i][j][e] * scale - s.log_sum) * (x - s.delta);
+      }
 }
 
 template <class C>
-__global__ void __launch_bounds__(C::kThreads)
+__global__ void __launch_bounds__(C::kThreads, kMinBlocks)
     queries_kernel(const __grid_constant__ AttentionBackward a, bool packed) {
   using T = typename C::T;
   using P = Products<T>;
@@ -119,9 +110,11 @@ __global__ void __launch_bounds__(C::kThreads)
       if (key >= warp_end || key + C::kColumns <= warp_first) continue;
       float scores[C::kRowBlocks][C::kColumns / 8][4], ds[C::kRowBlocks][C::kColumns / 8][4];
       P::multiply(q, shared.stages[stage].k, scores);
+      sync_warp();  // loads of the next product shall not come before: they take registers
       P::multiply(dout, shared.stages[stage].v, ds);
-      score_gradients(scores, p.scale * kLog2e, statistics,
-                      key < inner_first || key + C::kColumns > inner_end, visible, query, key, ds);
+      score_gradients(scores, p.scale * kLog2e, statistics, ds);
+      if (key < inner_first || key + C::kColumns > inner_end)
+        mask_keys(ds, visible, query, key, 0.0f);
       P::accumulate(ds, shared.stages[stage].k, dq);
     }
   }

@@ -56,27 +56,6 @@ struct SoftmaxState {
   float maximum[kRowBlocks][2], sum[kRowBlocks][2];
 };
 
-// Hides what the rows from `query` do not see of the keys from `key`.
-template <int kRowBlocks, int kBlocks>
-__device__ __forceinline__ void mask_scores(float (&scores)[kRowBlocks][kBlocks][4],
-                                            const Visibility& visible, int query, int key) {
-  const int group = lane_index() / 4, column = key + lane_index() % 4 * 2;
-#pragma unroll
-  for (int i = 0; i < kRowBlocks; ++i)
-#pragma unroll
-    for (int h = 0; h < 2; ++h) {
-      const int row = query + 16 * i + 8 * h + group;
-      const int first = visible.first_key(row), end = visible.end_key(row);
-#pragma unroll
-      for (int j = 0; j < kBlocks; ++j)
-#pragma unroll
-        for (int c = 0; c < 2; ++c) {
-          const int at = column + 8 * j + c;
-          if (at < first || at >= end) scores[i][j][2 * h + c] = -INFINITY;
-        }
-    }
-}
-
 // scores -> probabilities relative to the new maxima, to which state and sums are brought.
 template <int kRowBlocks, int kBlocks, int kSums>
 __device__ __forceinline__ void softmax(float (&scores)[kRowBlocks][kBlocks][4], float scale,
@@ -151,7 +130,7 @@ __device__ __forceinline__ void negate_rows(SharedRows<typename C::T, C::kDim, C
 }
 
 template <class C>
-__global__ void __launch_bounds__(C::kThreads)
+__global__ void __launch_bounds__(C::kThreads, kMinBlocks)
     forward_kernel(const __grid_constant__ AttentionForward a, bool packed) {
   using T = typename C::T;
   using P = Products<T>;
@@ -210,7 +189,7 @@ __global__ void __launch_bounds__(C::kThreads)
       float scores[C::kRowBlocks][C::kColumns / 8][4];
       P::multiply(q, shared.stages[stage].k, scores);
       if (key < inner_first || key + C::kColumns > inner_end)
-        mask_scores(scores, visible, query, key);
+        mask_keys(scores, visible, query, key, -INFINITY);
       softmax(scores, scale, state, sums);
       P::accumulate(scores, shared.stages[stage].v, sums);
     }

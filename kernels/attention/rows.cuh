@@ -11,6 +11,9 @@
 
 namespace forja::kernels {
 
+// Blocks a multiprocessor that registers are to allow: without a number, ptxas spills to fit more.
+constexpr int kMinBlocks = 2;
+
 // Query i of the sequence sees its keys [first_key(i), end_key(i)); key j is seen by its queries
 // [first_query(j), end_query(j)). Both bounds rise with i and j.
 struct Visibility {
@@ -80,7 +83,8 @@ struct SharedRows {
   alignas(128) SharedArray<T, kNumRows * kStride> elements;
 
   __device__ __forceinline__ T* chunk(int row, int index) {
-    const int at = kSwizzled ? index ^ (row & 7) : index;
+    // Apart from the rest, so that all groups of eight chunks share one offset.
+    const int at = kSwizzled ? (index & ~7) + ((index ^ row) & 7) : index;
     return elements.at(row * kStride + at * kPack<T>, kPack<T>);
   }
 };

@@ -19,6 +19,12 @@ __device__ __forceinline__ void copy_async16(void* shared, const void* global, b
                "l"(global), "r"(valid ? 16 : 0)
                : "memory");
 }
+// The same of 8 bytes.
+__device__ __forceinline__ void copy_async8(void* shared, const void* global, bool valid) {
+  asm volatile("cp.async.ca.shared.global [%0], [%1], 8, %2;" ::"r"(shared_address(shared)),
+               "l"(global), "r"(valid ? 8 : 0)
+               : "memory");
+}
 __device__ __forceinline__ void commit_copies() {
   asm volatile("cp.async.commit_group;" ::: "memory");
 }
@@ -30,14 +36,26 @@ __device__ __forceinline__ void wait_copies() {
 
 #else
 
-inline void copy_async16(void* shared, const void* global, bool valid) {
-  if (reinterpret_cast<uintptr_t>(shared) % 16 != 0 ||
-      (valid && reinterpret_cast<uintptr_t>(global) % 16 != 0))
+namespace internal {
+
+template <int kBytes>
+void copy_async(void* shared, const void* global, bool valid) {
+  if (reinterpret_cast<uintptr_t>(shared) % kBytes != 0 ||
+      (valid && reinterpret_cast<uintptr_t>(global) % kBytes != 0))
     emulator::fault("cp.async of misaligned addresses");
   emulator::enqueue(emulator::Queue::copy, [=] {
-    if (valid) memcpy(shared, global, 16);
-    if (!valid) memset(shared, 0, 16);
+    if (valid) memcpy(shared, global, kBytes);
+    if (!valid) memset(shared, 0, kBytes);
   });
+}
+
+}  // namespace internal
+
+inline void copy_async16(void* shared, const void* global, bool valid) {
+  internal::copy_async<16>(shared, global, valid);
+}
+inline void copy_async8(void* shared, const void* global, bool valid) {
+  internal::copy_async<8>(shared, global, valid);
 }
 inline void commit_copies() { emulator::commit(emulator::Queue::copy); }
 template <int N>

@@ -22,12 +22,12 @@ struct Case {
 };
 
 // Both versions compute in fp32 and round the results to bf16; the GPU also rounds probabilities
-// and score gradients before a product. Each rounding is off by at most 2^-9 of the number, in
-// different directions for different terms, so that a sum is off by less than 2^-9 of the norm of
-// its terms, which for random numbers is that of the sum. Four such roundings, were they all at
-// their worst and aligned, are 8e-3; independent, and at their root mean square (2^-9 / sqrt 3 at
-// most), 2.3e-3.
-constexpr double kBf16Bound = 4e-3;
+// and score gradients before a product. A rounding is off by 2^-9 / sqrt(3) of the number or less
+// in the root mean square, independently from term to term, so that a sum is off by that much of
+// the norm of its terms, which for random numbers is that of the sum. A gradient sees five: P or
+// dS, the two results, and by way of delta the two versions of out. Together sqrt(5 / 3) 2^-9 =
+// 2.5e-3; twice that is allowed.
+constexpr double kBf16Bound = 5e-3;
 
 double bound_of(DType dtype) { return dtype == DType::bf16 ? kBf16Bound : 1e-5; }
 
@@ -75,7 +75,8 @@ Tensors make_tensors(TensorBox& box, const Case& c) {
   t.dout = make(queries, heads, 7);
   t.out = make(queries, heads, 8);
   t.lse = box.normal(DType::f32, {heads, queries}, 9);
-  t.sequences = box.from(c.sequences, {int64_t(c.sequences.size()) / 4, 4});
+  t.sequences = c.sequences.empty() ? box.empty(DType::i32, {0, 4})
+                                    : box.from(c.sequences, {int64_t(c.sequences.size()) / 4, 4});
   return t;
 }
 
@@ -112,18 +113,21 @@ void expect_rows(GpuBox& gpu, const Case& c, const Tensor& found, const Tensor& 
 
 void expect_same_as_cpu(const Case& c) {
   TensorBox cpu(32 << 20);
-  GpuBox gpu;
-  const Tensors host = make_tensors(cpu, c);
-  const Tensors t = upload(gpu, host);
+  const Tensors start = make_tensors(cpu, c), host = make_tensors(cpu, c);
   forward(cpu.context(), host, c.options);
-  forward(gpu.context(), t, c.options);
-  expect_rows(gpu, c, t.out, host.out, 0, 1, "out");
-  expect_near(gpu, t.lse, host.lse, "lse", 1e-5);
   backward(cpu.context(), host, c.options);
-  backward(gpu.context(), t, c.options);
-  expect_rows(gpu, c, t.dq, host.dq, 0, 1, "dq");
-  expect_rows(gpu, c, t.dk, host.dk, 2, 3, "dk");
-  expect_rows(gpu, c, t.dv, host.dv, 2, 3, "dv");
+  for (uint64_t seed = 1; seed <= 3; ++seed) {
+    set_seed(seed);
+    GpuBox gpu;
+    const Tensors t = upload(gpu, start);
+    forward(gpu.context(), t, c.options);
+    expect_rows(gpu, c, t.out, host.out, 0, 1, "out");
+    expect_near(gpu, t.lse, host.lse, "lse", 1e-5);
+    backward(gpu.context(), t, c.options);
+    expect_rows(gpu, c, t.dq, host.dq, 0, 1, "dq");
+    expect_rows(gpu, c, t.dk, host.dk, 2, 3, "dk");
+    expect_rows(gpu, c, t.dv, host.dv, 2, 3, "dv");
+  }
 }
 
 constexpr AttentionOptions kCausal{.causal = true, .window = 0, .scale = 0.125f};
@@ -194,7 +198,6 @@ class GpuAttention : public ::testing::TestWithParam<Case> {};
 
 TEST_P(GpuAttention, ForwardAndBackward) {
   FORJA_REQUIRE_GPU();
-  set_seed(1);
   expect_same_as_cpu(GetParam());
 }
 

@@ -9,12 +9,12 @@
 namespace forja::cuda {
 namespace {
 
-constexpr int64_t kMaxRows = int64_t(1) << 30;
+constexpr int64_t kMaxRows = int64_t(1) << 29;
 
 kernels::AttentionProblem problem_of(const Context& ctx, const Tensor& q, const Tensor& k,
                                      const Tensor& sequences, const AttentionOptions& o) {
   FORJA_CHECK(q.size(0) < kMaxRows && k.size(0) < kMaxRows && sequences.size(0) < kMaxRows,
-              "attention: q {}, k {} or sequences {} has more than 2^30 rows", q.to_string(),
+              "attention: q {}, k {} or sequences {} has 2^29 rows or more", q.to_string(),
               k.to_string(), sequences.to_string());
   return {.dtype = q.dtype,
           .head_size = int(q.size(2)),
