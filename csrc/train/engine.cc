@@ -96,7 +96,8 @@ TrainEngine::TrainEngine(const EngineConfig& config, Mesh& mesh, const MemoryPla
       inputs_(make_arena("inputs", config.device, plan, &MemoryPlan::inputs)),
       workspace_(make_arena("workspace", config.device, plan, &MemoryPlan::workspace)),
       staging_(make_arena("staging", Device{}, plan, &MemoryPlan::staging)),
-      context_{config.device, &workspace_, stream_ ? stream_->handle() : nullptr},
+      context_{config.device, &workspace_, stream_ ? stream_->handle() : nullptr,
+               config.gpu_matmul},
       store_(store_options(config, mesh)) {
   for (Communicator* group : mesh.groups()) group->use_stream(context_.stream);
   if (stream_) staging_.pin();
@@ -217,9 +218,9 @@ void TrainEngine::run_planning_step() {
     const DecoderInput input = input_of(1, 0);
     stage->decoder->allocate_transfers(*slot.arena, rows, slot.stash);
     if (!stage->decoder->range().has_embedding)
-      slot.stash.input = make_tensor(nullptr, config_.compute_dtype,
-                                     {rows / mesh_->dims.tp, config_.model.hidden_size},
-                                     config_.device);
+      slot.stash.input =
+          make_tensor(nullptr, config_.compute_dtype,
+                      {rows / mesh_->dims.tp, config_.model.hidden_size}, config_.device);
     stage->decoder->forward(context_, *slot.arena, input, slot.stash,
                             device_inputs_[0].log_probabilities);
     const int64_t mark = slot.arena->mark();

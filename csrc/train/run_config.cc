@@ -95,6 +95,19 @@ void CheckpointConfig::visit(ConfigVisitor& v) {
   v.field("keep_last", keep_last, "How many to keep; 0 means all.", not_negative<int64_t>());
 }
 
+void KernelsConfig::visit(ConfigVisitor& v) {
+  v.field("matmul", matmul,
+          "Matrix products of GPUs: the library's (cublaslt), Forja's own (custom), or auto: the "
+          "library's where it is found, until docs/gpu-evidence.md shows the other faster.",
+          one_of({"auto", "cublaslt", "custom"}));
+}
+
+GpuMatmul KernelsConfig::gpu_matmul() const {
+  return matmul == "auto"       ? GpuMatmul::automatic
+         : matmul == "cublaslt" ? GpuMatmul::cublaslt
+                                : GpuMatmul::custom;
+}
+
 void RunConfig::visit(ConfigVisitor& v) {
   v.field("name", name, "Name of the run.");
   v.path("output", output, "Run directory; empty means runs/<name> below the working directory.");
@@ -108,6 +121,8 @@ void RunConfig::visit(ConfigVisitor& v) {
   v.section("optimizer", optimizer, "Optimizer and learning rate.");
   v.section("eval", eval, "Validation during training.");
   v.section("checkpoint", checkpoint, "Saving.");
+  v.section("kernels", kernels,
+            "Which of several kernels computes; the results agree to rounding.");
   if (!v.reading()) return;
   if (name.empty() || name.find('/') != std::string::npos)
     v.fault("name", "expected a name without slashes");

@@ -44,6 +44,7 @@ EngineConfig engine_config(const RunConfig& config, Device device, int dp) {
   }
   EngineConfig out;
   out.device = device;
+  out.gpu_matmul = config.kernels.gpu_matmul();
   out.model = config.model;
   out.optimizer = config.optimizer;
   out.compute_dtype = config.compute_dtype();

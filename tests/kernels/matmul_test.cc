@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "forja/ops/matmul.h"
 
-#include "csrc/ops/cuda/matmul.h"
 #include "tests/kernels/gpu_testing.h"
 #ifndef FORJA_REAL_GPU
 #include "kernels/emulator/emulator.h"
@@ -44,7 +43,7 @@ void on_devices([[maybe_unused]] DType operands, const std::function<void(Versio
     SCOPED_TRACE("compute capability " + std::to_string(capability));
     emulator::set_compute_capability(capability);
     emulator::set_seed(seed++);
-    body(Version::op);
+    body(Version::kernels);
   }
 #endif
 }
@@ -71,10 +70,8 @@ void compare(Version version, TensorBox& cpu, const Tensor& a, const Tensor& b, 
   whole.sizes[1] = gaps.sizes[1] = width;
   --whole.sizes[0], --gaps.sizes[0];
   matmul(cpu.context(), a, b, c, output, bias);
-  if (version == Version::op)
-    matmul(gpu.context(), x, y, z, output, v);
-  else
-    cuda::matmul_by(cuda::MatmulRoute::custom, gpu.context(), x, y, z, output, v);
+  if (version == Version::kernels) gpu.context().gpu_matmul = GpuMatmul::custom;
+  matmul(gpu.context(), x, y, z, output, v);
   expect_near(gpu, z, c, "product");
   if (width == c.size(1)) return;
   expect_near(gpu, gaps, whole, "rows with their gaps");

@@ -25,19 +25,13 @@ kernels::MatmulOperand operand(const Context& ctx, const Tensor& x, int outer_di
 
 void matmul(const Context& ctx, const Tensor& a, const Tensor& b, const Tensor& c,
             MatmulOutput output, const Tensor& bias) {
-  // A plan may be made where the library is not, for where it is.
-  matmul_by(matmul_route(ctx.planning() || kernels::cublaslt_available()), ctx, a, b, c, output,
-            bias);
-}
-
-void matmul_by(MatmulRoute route, const Context& ctx, const Tensor& a, const Tensor& b,
-               const Tensor& c, MatmulOutput output, const Tensor& bias) {
   for (const int64_t size : {c.size(0), c.size(1), a.size(1)})
     FORJA_CHECK(size < int64_t(1) << 31, "matmul: sizes on a GPU are below 2^31, found {}", size);
   ArenaScope scope(*ctx.workspace);
-  void* scratch = route == MatmulRoute::cublaslt
-                      ? ctx.workspace->allocate(kernels::kCublasLtScratchBytes)
-                      : nullptr;
+  // Also where the library is not found: a plan may have been made elsewhere.
+  void* scratch = ctx.gpu_matmul == GpuMatmul::custom
+                      ? nullptr
+                      : ctx.workspace->allocate(kernels::kCublasLtScratchBytes);
   if (ctx.planning()) return;
   const kernels::MatmulProblem problem = {
       .m = c.size(0),
@@ -53,8 +47,8 @@ void matmul_by(MatmulRoute route, const Context& ctx, const Tensor& a, const Ten
       .bias = data(ctx, bias),
       .bias_dtype = bias.defined() ? bias.dtype : DType::f32,
   };
-  if (route == MatmulRoute::cublaslt && kernels::matmul_cublaslt(problem, scratch, ctx.stream))
-    return;
+  const bool by_library = ctx.gpu_matmul != GpuMatmul::custom && kernels::cublaslt_available();
+  if (by_library && kernels::matmul_cublaslt(problem, scratch, ctx.stream)) return;
   kernels::matmul(problem, ctx.stream);
 }
 

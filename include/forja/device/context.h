@@ -2,6 +2,8 @@
 // What an op needs besides its tensors. Passed, never global; one per rank (thread).
 #pragma once
 
+#include <cstdint>
+
 #include "forja/device/arena.h"
 #include "forja/device/device.h"
 
@@ -9,10 +11,18 @@ struct CUstream_st;
 
 namespace forja {
 
+// Whose matrix products a GPU runs.
+enum class GpuMatmul : uint8_t {
+  automatic,  // the library's where it is found: ours has not been measured against it
+  cublaslt,   // and kernels/matmul for what it has no algorithm for
+  custom,     // kernels/matmul
+};
+
 struct Context {
   Device device;
   Arena* workspace = nullptr;  // scratch of ops and layers, used as a stack (ArenaScope); not owned
   CUstream_st* stream = nullptr;  // of a GPU, where ops are asynchronous; not owned
+  GpuMatmul gpu_matmul = GpuMatmul::automatic;
   // A planning run: ops check their arguments and take their scratch, then return without touching
   // data.
   bool planning() const { return workspace->planning(); }

@@ -24,6 +24,7 @@ namespace forja {
 
 struct EngineConfig {
   Device device;
+  GpuMatmul gpu_matmul = GpuMatmul::automatic;
   ModelConfig model;
   OptimizerConfig optimizer;
   ParallelConfig parallel;

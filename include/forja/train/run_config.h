@@ -8,6 +8,7 @@
 
 #include "forja/base/config.h"
 #include "forja/data/loader.h"
+#include "forja/device/context.h"
 #include "forja/nn/model_config.h"
 #include "forja/parallel/parallel_config.h"
 #include "forja/train/lr_schedule.h"
@@ -66,6 +67,12 @@ struct CheckpointConfig {
   void visit(ConfigVisitor& v);
 };
 
+struct KernelsConfig {
+  std::string matmul = "auto";  // auto, cublaslt, custom
+  void visit(ConfigVisitor& v);
+  GpuMatmul gpu_matmul() const;
+};
+
 struct RunConfig {
   std::string name = "run";
   std::string output;  // run directory; empty: runs/<name>
@@ -77,6 +84,7 @@ struct RunConfig {
   OptimizerConfig optimizer;
   EvalConfig eval;
   CheckpointConfig checkpoint;
+  KernelsConfig kernels;
 
   void visit(ConfigVisitor& v);
 
