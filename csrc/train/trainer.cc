@@ -298,7 +298,8 @@ class Trainer {
     out.mfu = result.flops.attended / out.step_time_s / peak_flops_;
     out.hfu = (result.flops.attended + result.flops.recomputed) / out.step_time_s / peak_flops_;
     out.mfu_full_attention = result.flops.full_attention / out.step_time_s / peak_flops_;
-    out.memory_bytes = peak_resident_bytes();
+    out.memory_bytes =
+        engine_config_.device.is_cpu() ? peak_resident_bytes() : engine_->memory_used().total();
     out.skipped = result.skipped;
     out.time_s = result.time_s;
     return out;
@@ -367,26 +368,25 @@ class Trainer {
   }
 
   void write_run_json() {
-    const nlohmann::ordered_json json = {
-        {"format_version", 1},
-        {"name", config_.name},
-        {"model",
-         {{"parameters", count_parameters(config_.model)},
-          {"layers", config_.model.num_hidden_layers},
-          {"hidden_size", config_.model.hidden_size}}},
-        {"ranks", world_.size()},
-        {"hosts", world_.hosts()},
-        {"layout", dims_.to_string()},
-        {"launcher", world_.launcher()},
-        {"device", engine_config_.device.is_cpu() ? "cpu" : "cuda"},
-        {"precision", config_.train.precision},
-        {"peak_flops", peak_flops_ * world_.size()},
-        {"peak_source", "measured: matmul of 1024 x 4096 x 1024"},
-        {"threads_per_rank", omp_get_max_threads()},
-        {"version", kVersion},
-        {"git_revision", kGitRevision},
-        {"started", utc_now()},
-        {"cpu", cpu_model_name()}};
+    const nlohmann::ordered_json json = {{"format_version", 1},
+                                         {"name", config_.name},
+                                         {"model",
+                                          {{"parameters", count_parameters(config_.model)},
+                                           {"layers", config_.model.num_hidden_layers},
+                                           {"hidden_size", config_.model.hidden_size}}},
+                                         {"ranks", world_.size()},
+                                         {"hosts", world_.hosts()},
+                                         {"layout", dims_.to_string()},
+                                         {"launcher", world_.launcher()},
+                                         {"device", describe_device(engine_config_.device)},
+                                         {"precision", config_.train.precision},
+                                         {"peak_flops", peak_flops_ * world_.size()},
+                                         {"peak_source", "measured: matmul of 1024 x 4096 x 1024"},
+                                         {"threads_per_rank", omp_get_max_threads()},
+                                         {"version", kVersion},
+                                         {"git_revision", kGitRevision},
+                                         {"started", utc_now()},
+                                         {"cpu", cpu_model_name()}};
     write_file(directory_.run(), json.dump(1) + "\n");
   }
 

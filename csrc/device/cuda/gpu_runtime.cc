@@ -23,6 +23,12 @@ int num_gpus() {
   return cudaGetDeviceCount(&count) == cudaSuccess ? count : 0;
 }
 
+std::string why_no_gpus() {
+  int count = 0;
+  const cudaError_t result = cudaGetDeviceCount(&count);
+  return result == cudaSuccess ? "the driver shows none" : cudaGetErrorString(result);
+}
+
 GpuMemory gpu_memory(Device device) {
   use(device);
   size_t free = 0, total = 0;

@@ -13,8 +13,9 @@ struct CUevent_st;
 
 namespace forja {
 
-// 0 where there is no driver, or none that works.
+// 0 where there is no driver, or none that works with this build; why, in words, for messages.
 int num_gpus();
+std::string why_no_gpus();
 // What fits on `device` now, and all that it has.
 struct GpuMemory {
   int64_t free_bytes = 0, total_bytes = 0;

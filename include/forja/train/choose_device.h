@@ -2,6 +2,8 @@
 // What the ranks of a run compute on.
 #pragma once
 
+#include <string>
+
 #include "forja/comm/world.h"
 #include "forja/device/device.h"
 #include "forja/train/run_config.h"
@@ -15,5 +17,8 @@ Device choose_device(const TrainConfig& config, World& world);
 // The same for a run that is only planned: a GPU where the configuration says so, or leaves the
 // choice and one is here.
 Device planned_device(const TrainConfig& config);
+
+// "cpu", or what the driver says of the GPU.
+std::string describe_device(Device device);
 
 }  // namespace forja

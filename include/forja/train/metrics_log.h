@@ -17,7 +17,7 @@ struct StepMetrics {
   double loss = 0.0, lr = 0.0, gradient_norm = 0.0;
   double step_time_s = 0.0;  // the mean over all ranks, as its parts are
   double tokens_per_s = 0.0, mfu = 0.0, hfu = 0.0, mfu_full_attention = 0.0;
-  int64_t memory_bytes = 0;
+  int64_t memory_bytes = 0;  // the process's largest resident set; on a GPU, its arenas
   bool skipped = false;
   std::array<double, TimeSplit::kKinds> time_s{};  // by TimeKind: the parts of step_time_s
 };
