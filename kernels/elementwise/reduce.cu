@@ -23,11 +23,13 @@ struct Sums {
   SharedArray<double, 32> scratch;
 };
 
-__global__ void __launch_bounds__(kThreads)
-    sum_of_squares_kernel(const float* x, int64_t count, double* partial, bool aligned) {
-  constexpr int N = 4;
+// Calls body(value, index) for the elements of this thread, several loads at a time; zeros stand
+// for what is behind the last one.
+template <class T, class Body>
+__device__ __forceinline__ void for_elements(const T* x, int64_t count, bool aligned,
+                                             const Body& body) {
+  constexpr int N = kPack<T>;
   const int64_t step = int64_t(gridDim.x) * kThreads * N;
-  double sum = 0.0;
   for (int64_t i = (int64_t(blockIdx.x) * kThreads + thread_index()) * N; i < count;
        i += step * kUnroll) {
     float values[kUnroll][N];
@@ -37,8 +39,15 @@ __global__ void __launch_bounds__(kThreads)
 #pragma unroll
     for (int u = 0; u < kUnroll; ++u)
 #pragma unroll
-      for (int j = 0; j < N; ++j) sum += double(values[u][j]) * double(values[u][j]);
+      for (int j = 0; j < N; ++j) body(values[u][j], i + u * step + j);
   }
+}
+
+__global__ void __launch_bounds__(kThreads)
+    sum_of_squares_kernel(const float* x, int64_t count, double* partial, bool aligned) {
+  double sum = 0.0;
+  for_elements(x, count, aligned,
+               [&](float value, int64_t) { sum += double(value) * double(value); });
   sum = block_reduce<Sum>(sum, shared_storage<Sums>().scratch);
   if (thread_index() == 0) partial[blockIdx.x] = sum;
 }
@@ -58,25 +67,12 @@ __global__ void set_none_kernel(int64_t* first) {
 template <class T>
 __global__ void __launch_bounds__(kThreads)
     find_non_finite_kernel(const T* x, int64_t count, int64_t* first, bool aligned) {
-  constexpr int N = kPack<T>;
-  const int64_t step = int64_t(gridDim.x) * kThreads * N;
   int64_t found = kNoneFound;
-  for (int64_t i = (int64_t(blockIdx.x) * kThreads + thread_index()) * N; i < count;
-       i += step * kUnroll) {
-    float values[kUnroll][N];
-#pragma unroll
-    for (int u = 0; u < kUnroll; ++u)
-      load_elements(x + i + u * step, clamp_count(count - i - u * step, N), aligned, values[u]);
-#pragma unroll
-    for (int u = 0; u < kUnroll; ++u)
-#pragma unroll
-      for (int j = 0; j < N; ++j) {
-        // Infinities and NaNs minus themselves are NaN.
-        const bool finite = values[u][j] - values[u][j] == 0.0f;
-        const int64_t index = i + u * step + j;
-        if (!finite && index < found) found = index;
-      }
-  }
+  for_elements(x, count, aligned, [&](float value, int64_t index) {
+    // Infinities and NaNs minus themselves are NaN.
+    const bool finite = value - value == 0.0f;
+    if (!finite && index < found) found = index;
+  });
   if (found != kNoneFound) atomic_min(first, found);
 }
 

@@ -47,7 +47,7 @@ CONFIG = {
         "valid": "data",
         "sequence_length": 32,
     },
-    "train": {"steps": 8, "global_batch_size": 8, "micro_batch_size": 2},
+    "train": {"steps": 8, "global_batch_size": 8, "micro_batch_size": 2, "device": "cpu"},
     "optimizer": {"lr": 1.0e-2, "schedule": {"name": "cosine", "warmup_steps": 2}},
     "eval": {"every": 4, "batches": 2},
     "checkpoint": {"every": 4, "keep_last": 0},

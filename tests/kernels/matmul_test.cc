@@ -160,5 +160,18 @@ TEST(GpuMatmul, NothingToSum) {
   }
 }
 
+#ifndef FORJA_REAL_GPU
+TEST(GpuMatmul, LibraryThatIsNotThere) {
+  TensorBox cpu(1 << 20);
+  GpuBox gpu(int64_t(40) << 20);
+  const Tensor x = gpu.upload(cpu.normal(DType::f32, {4, 4}, 1)), y = gpu.empty(DType::f32, {4, 4});
+  gpu.context().gpu_matmul = GpuMatmul::cublaslt;
+  const std::string error = error_of([&] { matmul(gpu.context(), x, x, y); }, ExitCode::bad_input);
+  EXPECT_NE(error.find("kernels.matmul is cublaslt"), std::string::npos) << error;
+  gpu.context().gpu_matmul = GpuMatmul::automatic;
+  matmul(gpu.context(), x, x, y);
+}
+#endif
+
 }  // namespace
 }  // namespace forja::testing

@@ -47,7 +47,13 @@ void matmul(const Context& ctx, const Tensor& a, const Tensor& b, const Tensor& 
       .bias = data(ctx, bias),
       .bias_dtype = bias.defined() ? bias.dtype : DType::f32,
   };
-  const bool by_library = ctx.gpu_matmul != GpuMatmul::custom && kernels::cublaslt_available();
+  const bool available = kernels::cublaslt_available();
+  if (ctx.gpu_matmul == GpuMatmul::cublaslt && !available) {
+    fail_input(
+        "kernels.matmul is cublaslt, but neither libcublasLt.so.13 nor libcublasLt.so.12 is found "
+        "(LD_LIBRARY_PATH); auto or custom computes without it");
+  }
+  const bool by_library = ctx.gpu_matmul != GpuMatmul::custom && available;
   if (by_library && kernels::matmul_cublaslt(problem, scratch, ctx.stream)) return;
   kernels::matmul(problem, ctx.stream);
 }
