@@ -185,6 +185,7 @@ def arguments():
     parser.add_argument("--eps", type=float, default=1e-8)
     parser.add_argument("--weight-decay", type=float, default=0.1)
     parser.add_argument("--clip-norm", type=float, default=1.0, help="0: no clipping")
+    parser.add_argument("--state", type=Path, help="file to save to every 10 steps, and to go on from where it exists")
     parser.add_argument("--json", required=True)
     args = parser.parse_args()
     args.micro_batch = args.micro_batch or args.batch
@@ -215,7 +216,12 @@ def main():
     targets_per_step = args.batch * args.seq
 
     records = []
-    for step in range(args.steps):
+    if args.state and args.state.exists():
+        saved = torch.load(args.state)
+        model.load_state_dict(saved["model"])
+        optimizer.load_state_dict(saved["optimizer"])
+        records = saved["records"]
+    for step in range(len(records), args.steps):
         begin = time.perf_counter()
         lr = args.lr * min(1.0, (step + 1) / max(1, args.warmup))
         for group in optimizer.param_groups:
@@ -235,10 +241,14 @@ def main():
                         "tokens_per_s": targets_per_step / seconds})
         print(f"step {step:5}  loss {loss:.6f}  grad_norm {norm:.4f}  {seconds:.3f} s  "
               f"{targets_per_step / seconds:.1f} tokens/s", flush=True)
+        if args.state and len(records) % 10 == 0:
+            beside = args.state.with_suffix(".new")
+            torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict(), "records": records}, beside)
+            beside.replace(args.state)
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     print(f"peak resident memory {peak / 2**20:.0f} MiB")
-    settings = {name: value for name, value in vars(args).items() if name not in ("json", "model", "tokens")}
+    settings = {name: value for name, value in vars(args).items() if name not in ("json", "model", "state", "tokens")}
     Path(args.json).write_text(json.dumps({
         "format_version": 1, "torch": torch.__version__, "parameters": sum(p.numel() for p in parameters),
         "settings": settings, "peak_rss_bytes": peak, "steps": records}, indent=1) + "\n")
