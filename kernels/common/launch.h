@@ -46,12 +46,13 @@ void launch(const LaunchShape& shape, KernelStream stream, void (*kernel)(P...),
 #else
 
 template <class... P, class... A>
-void launch(const LaunchShape& shape, KernelStream, void (*kernel)(P...), A&&... arguments) {
+void launch(const LaunchShape& shape, KernelStream stream, void (*kernel)(P...), A&&... arguments) {
   if (shape.grid.x == 0 || shape.grid.y == 0 || shape.grid.z == 0) return;
   [&](P... values) {
-    emulator::run(shape.name,
-                  {shape.grid, shape.block, shape.shared_bytes, shape.cluster, shape.blocks_wait},
-                  [&] { kernel(values...); });
+    emulator::run_in_stream(
+        stream, shape.name,
+        {shape.grid, shape.block, shape.shared_bytes, shape.cluster, shape.blocks_wait},
+        [kernel, values...] { kernel(values...); });
   }(std::forward<A>(arguments)...);
 }
 

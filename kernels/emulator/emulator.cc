@@ -346,6 +346,13 @@ void run(const char* kernel, const Shape& shape, const Work& thread) {
   tls_launch = nullptr;
 }
 
+void run_in_stream(CUstream_st* stream, const char* kernel, const Shape& shape, Work thread) {
+  submit(stream, [kernel, shape, seed = tls_random(), thread = std::move(thread)] {
+    set_seed(seed);
+    run(kernel, shape, thread);
+  });
+}
+
 void set_seed(uint64_t seed) { tls_random.seed(seed); }
 void set_compute_capability(int value) { tls_compute_capability = value; }
 int compute_capability() { return tls_compute_capability; }

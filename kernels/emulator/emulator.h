@@ -13,6 +13,8 @@
 #include <cstdint>
 #include <functional>
 
+struct CUstream_st;
+
 struct uint3 {
   unsigned x, y, z;
 };
@@ -33,6 +35,13 @@ struct Shape {
 // Runs `thread` once for each thread of the grid. Throws Error when threads wait for what never
 // comes, and whatever a thread throws.
 void run(const char* kernel, const Shape& shape, const std::function<void()>& thread);
+
+// Puts work into a stream of the emulated GPU, which runs it later on a thread of its own; without
+// a stream it runs at once. Defined where streams are, in csrc/device/emulated.
+void submit(CUstream_st* stream, std::function<void()> work);
+// run(), in a stream, in an order that the seed of the calling thread decides.
+void run_in_stream(CUstream_st* stream, const char* kernel, const Shape& shape,
+                   std::function<void()> thread);
 
 // Of the orders in which threads run from now on, on the calling thread of the process.
 void set_seed(uint64_t seed);

@@ -293,7 +293,10 @@ TEST(GpuAttention, RefusesSequencesOutOfRange) {
     GpuBox gpu;
     Tensors t = upload(gpu, make_tensors(cpu, c));
     t.sequences = gpu.upload(cpu.from(sequence, {1, 4}));
-    const std::string error = error_of([&] { forward(gpu.context(), t, c.options); });
+    const std::string error = error_of([&] {
+      forward(gpu.context(), t, c.options);
+      synchronize(gpu.context());
+    });
     EXPECT_NE(error.find("a sequence is outside"), std::string::npos) << error;
   }
 }
