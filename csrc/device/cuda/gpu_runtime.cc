@@ -14,9 +14,9 @@ void check(cudaError_t result, const char* what) {
     fail("{}: {} ({})", what, cudaGetErrorString(result), cudaGetErrorName(result));
 }
 
-void use(Device device) { check(cudaSetDevice(device.index), "choosing a GPU"); }
-
 }  // namespace
+
+void use_gpu(Device device) { check(cudaSetDevice(device.index), "choosing a GPU"); }
 
 int num_gpus() {
   int count = 0;
@@ -30,7 +30,7 @@ std::string why_no_gpus() {
 }
 
 GpuMemory gpu_memory(Device device) {
-  use(device);
+  use_gpu(device);
   size_t free = 0, total = 0;
   check(cudaMemGetInfo(&free, &total), "asking for the memory of the GPU");
   return {int64_t(free), int64_t(total)};
@@ -44,7 +44,7 @@ int gpu_compute_capability(Device device) {
 }
 
 void* gpu_allocate(Device device, int64_t bytes, const std::string& what) {
-  use(device);
+  use_gpu(device);
   void* memory = nullptr;
   const cudaError_t result = cudaMalloc(&memory, size_t(bytes));
   if (result == cudaErrorMemoryAllocation) {
@@ -71,7 +71,7 @@ void gpu_synchronize(CUstream_st* stream) {
 }
 
 GpuStream::GpuStream(Device device) {
-  use(device);
+  use_gpu(device);
   check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "a stream");
 }
 GpuStream::~GpuStream() { cudaStreamDestroy(stream_); }

@@ -144,6 +144,7 @@ void emulator::submit(CUstream_st* stream, Work work) {
   stream ? stream->submit(std::move(work)) : work();
 }
 
+void use_gpu(Device) {}
 int num_gpus() { return 1; }
 std::string why_no_gpus() { return "the emulated GPU is always there"; }
 GpuMemory gpu_memory(Device) { return {host_memory_bytes(), host_memory_bytes()}; }

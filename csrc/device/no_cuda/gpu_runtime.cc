@@ -10,6 +10,7 @@ namespace {
 
 }  // namespace
 
+void use_gpu(Device) { no_cuda(); }
 int num_gpus() { return 0; }
 std::string why_no_gpus() { return "this build has no CUDA"; }
 GpuMemory gpu_memory(Device) { no_cuda(); }

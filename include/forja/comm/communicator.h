@@ -91,16 +91,21 @@ struct PointToPoint {
 //
 // Results of reductions are bitwise the same on every rank, and in every run with as many ranks:
 // `local` and `mpi` combine the ranks' elements in rank order, bf16 in fp32 with one rounding at
-// the end, and so agree with each other. No count is too large.
+// the end, and so agree with each other; `nccl` adds in the order of its rings and trees, and
+// rounds bf16 at every hop. No count is too large.
 //
 // Errors (of the network, of another rank) are thrown by Event::wait. A collective whose kind,
 // number of elements, dtype, op or root differs among the ranks ends with an error on all of them
 // and moves nothing; a message whose size is not the receive's ends with an error at the receiver.
-// Later calls are not affected.
+// Later calls are not affected. `nccl` does not compare calls; what it notices (a peer that is
+// gone, a network that is down) ends every call of every group, and is thrown by the next call or
+// wait.
 //
 // Tensors may be a GPU's where use_stream() named the stream that they are used in: a call reads
 // what work given to the stream before wrote, and work given after the event's wait() sees the
 // result. `mpi` and `local` copy them through host memory, for which the calling thread waits.
+// `nccl` moves them in a stream of the group's own, and no thread waits: its events are done at
+// once.
 //
 // Calls of one communicator come from one thread at a time.
 class Communicator {
@@ -148,6 +153,12 @@ std::unique_ptr<Communicator> make_self_communicator();
 
 // A rank of a group that is only planned: calls check their arguments and do nothing.
 std::unique_ptr<Communicator> make_planning_communicator(int rank, int size);
+
+// The ranks of `host` once more, each with a GPU of its own: GPU tensors go by NCCL, host tensors
+// by `host`, which is not owned and must live longer. Collective. host_name is for messages. Throws
+// bad_input where NCCL is missing, too old or not the same on all ranks.
+std::unique_ptr<Communicator> make_nccl_communicator(Communicator& host, Device device,
+                                                     const std::string& host_name);
 
 // `size` ranks that are threads of this process: element i is for thread i. For tests.
 std::vector<std::unique_ptr<Communicator>> make_local_communicators(int size);

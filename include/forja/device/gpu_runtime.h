@@ -13,6 +13,9 @@ struct CUevent_st;
 
 namespace forja {
 
+// Makes `device` the current GPU of the calling thread.
+void use_gpu(Device device);
+
 // 0 where there is no driver, or none that works with this build; why, in words, for messages.
 int num_gpus();
 std::string why_no_gpus();
