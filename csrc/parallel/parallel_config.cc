@@ -62,6 +62,11 @@ void ParallelConfig::visit(ConfigVisitor& v) {
   v.field("bucket_mb", bucket_mb,
           "Size in MiB of the gradient buckets that are reduced while backward runs.",
           positive<int64_t>());
+  v.field(
+      "communicator", communicator,
+      "What carries data between ranks on GPUs: nccl; mpi, copied through host memory; auto: nccl "
+      "where every rank has a GPU of its own. Ranks on the CPU use mpi.",
+      one_of({"auto", "nccl", "mpi"}));
   if (!v.reading()) return;
   check_schedule(v, schedule);
   for (const std::string& name : layer_recompute) {

@@ -168,7 +168,14 @@ class Trainer {
   Mesh make_checked_mesh() {
     check_layouts(config_, engine_config_, dims_);
     dims_.check_hosts(world_.hosts());
-    return make_mesh(world_.communicator(), dims_, mesh_options(engine_config_));
+    const Device device = engine_config_.device;
+    const bool nccl =
+        uses_nccl(config_.parallel.communicator, config_.train, device, world_.size());
+    if (nccl)
+      gpu_ranks_ = make_nccl_communicator(world_.communicator(), device,
+                                          world_.hosts()[size_t(world_.rank())]);
+    return make_mesh(nccl ? *gpu_ranks_ : world_.communicator(), dims_,
+                     mesh_options(engine_config_));
   }
   bool is_due(int64_t every) const { return every > 0 && state_.step % every == 0; }
 
@@ -426,6 +433,7 @@ class Trainer {
   RunDirectory directory_;
   ParallelDims dims_;
   EngineConfig engine_config_;
+  std::unique_ptr<Communicator> gpu_ranks_;  // with NCCL
   Mesh mesh_;
   int64_t total_steps_;
   SampleStream train_data_;

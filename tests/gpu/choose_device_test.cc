@@ -41,6 +41,36 @@ TEST(ChooseDevice, OldGpus) {
   });
 }
 
+TEST(ChooseDevice, EachRankTakesAGpuOfThoseItSees) {
+  using Lists = std::vector<std::vector<std::string>>;
+  const auto expect = [](const Lists& visible, int ranks_per_gpu, const std::vector<int>& places) {
+    EXPECT_EQ(assign_gpus(visible, ranks_per_gpu), places);
+  };
+  // All of the host's, as under mpirun.
+  expect({{"a", "b"}, {"a", "b"}}, 1, {0, 1});
+  expect({{"a", "b"}, {"a", "b"}, {"a", "b"}, {"a", "b"}}, 2, {0, 0, 1, 1});
+  // One each, as with srun --gpus-per-task=1.
+  expect({{"a"}, {"b"}, {"c"}}, 1, {0, 0, 0});
+  // The nearest first, as by --gpu-bind.
+  expect({{"c", "d"}, {"c", "d"}, {"a", "b"}, {"a", "b"}}, 1, {0, 1, 0, 1});
+  expect({{"a"}, {"a"}}, 1, {0, -1});
+  expect({{"a"}, {}}, 2, {0, -1});
+}
+
+TEST(ChooseDevice, NcclWhereEveryRankHasAGpu) {
+  const Device gpu{DeviceKind::cuda, 0};
+  TrainConfig config;
+  EXPECT_TRUE(uses_nccl("auto", config, gpu, 2));
+  EXPECT_TRUE(uses_nccl("nccl", config, gpu, 2));
+  EXPECT_FALSE(uses_nccl("mpi", config, gpu, 2));
+  EXPECT_FALSE(uses_nccl("auto", config, gpu, 1));
+  EXPECT_FALSE(uses_nccl("auto", config, {}, 2));
+  error_of([&] { uses_nccl("nccl", config, {}, 2); }, ExitCode::bad_input);
+  config.ranks_per_gpu = 2;
+  EXPECT_FALSE(uses_nccl("auto", config, gpu, 2));
+  error_of([&] { uses_nccl("nccl", config, gpu, 2); }, ExitCode::bad_input);
+}
+
 }  // namespace
 }  // namespace forja
 #endif

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Training on a GPU (emulated, or a real one) follows training on the CPU: the same engine, other
-// ops. Ranks share the GPU; what they exchange goes through host memory.
+// ops. Ranks share the GPU; what they exchange goes through host memory, or by a NCCL of our own.
+#include "csrc/comm/nccl/nccl_communicator.h"
 #include "forja/device/gpu_runtime.h"
+#include "tests/testing/fake_nccl.h"
 #include "tests/testing/model_testing.h"
 #include "tests/testing/testing.h"
 #include "tests/train/run_layout.h"
@@ -11,14 +13,14 @@ namespace {
 
 constexpr Device kGpu{DeviceKind::cuda, 0};
 
-void expect_follows(Layout layout, double bound) {
+void expect_follows(Layout layout, double bound, const MakeRanks& make_ranks = nullptr) {
   if (num_gpus() == 0) GTEST_SKIP() << "needs a GPU";
   layout.layers = 4;
   layout.steps = 4;
   layout.batch = 4;
   const Result expected = train(layout);
   layout.device = kGpu;
-  const Result found = train(layout);
+  const Result found = train(layout, make_ranks);
   ASSERT_EQ(found.losses.size(), expected.losses.size());
   for (size_t i = 0; i < expected.losses.size(); ++i) {
     EXPECT_NEAR(found.losses[i] / expected.losses[i], 1.0, bound) << "step " << i + 1;
@@ -54,6 +56,21 @@ TEST(GpuTraining, ZeroThree) { expect_follows({.dp = 2, .zero = 3}, kFp32); }
 TEST(GpuTraining, EveryAxis) {
   expect_follows({.tp = 2, .pp = 2, .dp = 2, .zero = 1, .schedule = "1f1b"}, kFp32);
 }
+
+#ifndef FORJA_REAL_GPU  // which has no NCCL for ranks that share a GPU
+std::unique_ptr<Communicator> make_nccl(Communicator& world) {
+  return make_nccl_communicator(world, kGpu, "here", testing::fake_nccl());
+}
+
+TEST(GpuTraining, TensorParallelOverNccl) { expect_follows({.tp = 2}, kFp32, make_nccl); }
+TEST(GpuTraining, PipelineOverNccl) {
+  expect_follows({.gpt2 = true, .pp = 2, .schedule = "zb_h1"}, kFp32, make_nccl);
+}
+TEST(GpuTraining, ZeroThreeOverNccl) { expect_follows({.dp = 2, .zero = 3}, kFp32, make_nccl); }
+TEST(GpuTraining, EveryAxisOverNccl) {
+  expect_follows({.tp = 2, .pp = 2, .dp = 2, .zero = 2, .schedule = "1f1b"}, kFp32, make_nccl);
+}
+#endif
 
 }  // namespace
 }  // namespace forja

@@ -5,7 +5,9 @@
 #include <gtest/gtest.h>
 #include <omp.h>
 
+#include <functional>
 #include <map>
+#include <memory>
 #include <mutex>
 #include <string>
 #include <vector>
@@ -38,7 +40,10 @@ inline void collect(TrainEngine& engine, std::mutex& mutex,
   synchronize(engine.context());
 }
 
-inline Result train(const Layout& layout) {
+// Other communicators between the same ranks; null: the world's.
+using MakeRanks = std::function<std::unique_ptr<Communicator>(Communicator& world)>;
+
+inline Result train(const Layout& layout, const MakeRanks& make_ranks = nullptr) {
   Result result;
   std::mutex mutex;
   const EngineConfig config = config_of(layout);
@@ -46,7 +51,8 @@ inline Result train(const Layout& layout) {
     omp_set_num_threads(1);
     const ParallelDims dims = ParallelDims::from(config.parallel, world.size());
     check_layout(config, dims);
-    Mesh mesh = make_mesh(world.communicator(), dims, mesh_options(config));
+    const auto ranks = make_ranks ? make_ranks(world.communicator()) : nullptr;
+    Mesh mesh = make_mesh(ranks ? *ranks : world.communicator(), dims, mesh_options(config));
     const MemoryPlan plan = TrainEngine::plan(config, dims, world.rank());
     TrainEngine engine(config, mesh, &plan);
     engine.store().initialize(engine.context(), config.seed);

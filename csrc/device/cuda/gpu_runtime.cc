@@ -36,6 +36,14 @@ GpuMemory gpu_memory(Device device) {
   return {int64_t(free), int64_t(total)};
 }
 
+std::string gpu_uuid(Device device) {
+  cudaDeviceProp properties;
+  check(cudaGetDeviceProperties(&properties, device.index), "properties of the GPU");
+  std::string out;
+  for (const char byte : properties.uuid.bytes) out += fmt::format("{:02x}", uint8_t(byte));
+  return out;
+}
+
 int gpu_compute_capability(Device device) {
   int major = 0, minor = 0;
   check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device.index), "GPU");

@@ -27,6 +27,7 @@ struct ParallelConfig {
   std::string recompute = "none";
   std::vector<std::string> layer_recompute;  // one for each layer, or empty
   int64_t bucket_mb = 25;
+  std::string communicator = "auto";  // of GPU ranks: auto, nccl or mpi
 
   void visit(ConfigVisitor& v);
   Recompute recompute_of_layer(int64_t layer) const;
