@@ -101,6 +101,7 @@ TrainEngine::TrainEngine(const EngineConfig& config, Mesh& mesh, const MemoryPla
       store_(store_options(config, mesh)) {
   for (Communicator* group : mesh.groups()) group->use_stream(context_.stream);
   if (stream_) staging_.pin();
+  times_.use_stream(context_.stream);
   make_stages(plan);
   store_.allocate_all(weights_, gradients_, optimizer_arena_);
   for (auto& stage : stages_) stage->decoder->allocate_constants(context_, weights_);
@@ -310,6 +311,7 @@ double TrainEngine::local_loss(int64_t num_microbatches) {
 
 StepResult TrainEngine::step(int64_t step, double lr, int64_t num_microbatches, const Fill& fill,
                              const std::function<int64_t(int64_t)>& first_row) {
+  const ProfilerRange range("step");
   StepResult result;
   times_.reset();
   sync_->set_step(step);

@@ -65,15 +65,18 @@ void PipelineExecutor::run(const Schedule& schedule, int64_t step) {
       run_action(action);
       continue;
     }
-    const auto begin = TimeSplit::Clock::now();
+    const auto begin = times_->now();
     run_action(action);
-    on_action_(action, step, begin, TimeSplit::Clock::now());
+    times_->when_known(begin, times_->now(), [this, action, step](auto from, auto to) {
+      on_action_(action, step, from, to);
+    });
   }
   for (Stage& stage : stages_)
     for (Slot& slot : stage.slots) times_->wait(slot.sent, TimeKind::wait_pp);
 }
 
 void PipelineExecutor::run_action(const Action& action) {
+  const ProfilerRange range(action.to_string().c_str());
   Stage& stage = *local_stage(action.stage);
   const int m = action.microbatch;
   switch (action.kind) {

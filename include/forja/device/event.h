@@ -17,6 +17,8 @@ class Event {
   Event() = default;
   explicit Event(std::shared_ptr<State> state) : state_(std::move(state)) {}
 
+  // Complete from the start: there is nothing to wait for.
+  bool is_nothing() const { return state_ == nullptr; }
   // Blocks until complete; rethrows the error with which the call ended.
   void wait() const;
   bool done() const;
