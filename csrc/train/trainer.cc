@@ -234,7 +234,8 @@ class Trainer {
   void make_engine(const std::optional<std::string>& resume) {
     const MemoryPlan plan = TrainEngine::plan(engine_config_, dims_, world_.rank());
     engine_ = std::make_unique<TrainEngine>(engine_config_, mesh_, &plan);
-    peak_flops_ = measure_matmul_flops(engine_->context(), engine_config_.compute_dtype);
+    matmul_flops_ = measure_matmul_flops(engine_->context(), engine_config_.compute_dtype);
+    peak_ = peak_flops(engine_->context(), engine_config_.compute_dtype, matmul_flops_);
     log_info("{}: {} parameters, {}, {} x {} tokens a step, {}, {} a rank ({})", config_.name,
              format_count(double(count_parameters(config_.model))), dims_.to_string(),
              config_.train.global_batch_size, config_.data.sequence_length, config_.train.precision,
@@ -302,9 +303,9 @@ class Trainer {
     out.gradient_norm = result.gradient_norm;
     out.step_time_s = std::accumulate(result.time_s.begin(), result.time_s.end(), 0.0);
     out.tokens_per_s = double(result.num_targets) / out.step_time_s;
-    out.mfu = result.flops.attended / out.step_time_s / peak_flops_;
-    out.hfu = (result.flops.attended + result.flops.recomputed) / out.step_time_s / peak_flops_;
-    out.mfu_full_attention = result.flops.full_attention / out.step_time_s / peak_flops_;
+    out.mfu = result.flops.attended / out.step_time_s / peak_.flops;
+    out.hfu = (result.flops.attended + result.flops.recomputed) / out.step_time_s / peak_.flops;
+    out.mfu_full_attention = result.flops.full_attention / out.step_time_s / peak_.flops;
     out.memory_bytes =
         engine_config_.device.is_cpu() ? peak_resident_bytes() : engine_->memory_used().total();
     out.skipped = result.skipped;
@@ -387,8 +388,9 @@ class Trainer {
                                          {"launcher", world_.launcher()},
                                          {"device", describe_device(engine_config_.device)},
                                          {"precision", config_.train.precision},
-                                         {"peak_flops", peak_flops_ * world_.size()},
-                                         {"peak_source", "measured: matmul of 1024 x 4096 x 1024"},
+                                         {"peak_flops", peak_.flops * world_.size()},
+                                         {"peak_source", peak_.source},
+                                         {"matmul_flops", matmul_flops_ * world_.size()},
                                          {"threads_per_rank", omp_get_max_threads()},
                                          {"version", kVersion},
                                          {"git_revision", kGitRevision},
@@ -441,7 +443,8 @@ class Trainer {
   std::unique_ptr<TrainEngine> engine_;
   std::unique_ptr<StepTrace> trace_;  // while steps are recorded
   TrainState state_;
-  double peak_flops_ = 0.0;  // of this rank
+  double matmul_flops_ = 0.0;  // of this rank, measured
+  PeakFlops peak_;             // of this rank
   std::unique_ptr<MetricsLog> metrics_;
   std::unique_ptr<TensorboardWriter> tensorboard_;
   Clock::time_point next_tensorboard_flush_{};

@@ -47,5 +47,22 @@ TEST(Flops, RecomputeAddsForwardWorkOnly) {
   EXPECT_EQ(flops.attended, training_flops(m, {}, 8, sequences, 8).attended);
 }
 
+TEST(PeakFlops, OfDatasheets) {
+  const auto bf16 = [](const char* name) {
+    const auto peak = datasheet_peak(name, DType::bf16);
+    return peak ? peak->flops : 0.0;
+  };
+  EXPECT_EQ(bf16("NVIDIA H100 80GB HBM3"), 989e12);
+  EXPECT_EQ(bf16("NVIDIA H100 PCIe"), 756e12);
+  EXPECT_EQ(bf16("NVIDIA H200"), 989e12);
+  EXPECT_EQ(bf16("NVIDIA GH200 480GB"), 989e12);
+  EXPECT_EQ(bf16("NVIDIA A100-SXM4-40GB"), 312e12);
+  EXPECT_EQ(bf16("NVIDIA H100 80GB HBM3 MIG 1g.10gb"), 0.0);
+  EXPECT_EQ(bf16("some other GPU"), 0.0);
+  EXPECT_EQ(datasheet_peak("NVIDIA H200", DType::bf16)->source,
+            "datasheet: 989 TFLOP/s, dense bf16, of NVIDIA H200");
+  EXPECT_EQ(datasheet_peak("NVIDIA A100-SXM4-40GB", DType::f32)->flops, 19.5e12);
+}
+
 }  // namespace
 }  // namespace forja

@@ -14,6 +14,12 @@ void check(cudaError_t result, const char* what) {
     fail("{}: {} ({})", what, cudaGetErrorString(result), cudaGetErrorName(result));
 }
 
+cudaDeviceProp properties_of(Device device) {
+  cudaDeviceProp properties;
+  check(cudaGetDeviceProperties(&properties, device.index), "properties of the GPU");
+  return properties;
+}
+
 }  // namespace
 
 void use_gpu(Device device) { check(cudaSetDevice(device.index), "choosing a GPU"); }
@@ -36,11 +42,12 @@ GpuMemory gpu_memory(Device device) {
   return {int64_t(free), int64_t(total)};
 }
 
+std::string gpu_name(Device device) { return properties_of(device).name; }
+
 std::string gpu_uuid(Device device) {
-  cudaDeviceProp properties;
-  check(cudaGetDeviceProperties(&properties, device.index), "properties of the GPU");
   std::string out;
-  for (const char byte : properties.uuid.bytes) out += fmt::format("{:02x}", uint8_t(byte));
+  for (const char byte : properties_of(device).uuid.bytes)
+    out += fmt::format("{:02x}", uint8_t(byte));
   return out;
 }
 

@@ -148,6 +148,7 @@ void use_gpu(Device) {}
 int num_gpus() { return 1; }
 std::string why_no_gpus() { return "the emulated GPU is always there"; }
 GpuMemory gpu_memory(Device) { return {host_memory_bytes(), host_memory_bytes()}; }
+std::string gpu_name(Device) { return "emulated GPU"; }
 std::string gpu_uuid(Device) { return "emulated"; }
 int gpu_compute_capability(Device) { return compute_capability(); }
 GpuSurvey survey_gpus() { return {"1 emulated GPU", {"0: emulated"}}; }

@@ -24,6 +24,8 @@ struct GpuMemory {
   int64_t free_bytes = 0, total_bytes = 0;
 };
 GpuMemory gpu_memory(Device device);
+// "NVIDIA H100 80GB HBM3".
+std::string gpu_name(Device device);
 // The same for a GPU, or a part of one (MIG), in every process: "3b2f..." of 32 digits.
 std::string gpu_uuid(Device device);
 // 90 for compute capability 9.0.

@@ -5,6 +5,8 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
+#include <string>
 
 #include "forja/device/context.h"
 #include "forja/nn/model_config.h"
@@ -28,8 +30,18 @@ FlopsCount training_flops(const ModelConfig& model, const ParallelConfig& parall
 // biases; the head counts.
 int64_t matmul_parameters(const ModelConfig& model);
 
-// What the matmul of this rank reaches on a large square problem, in FLOP/s: the peak against which
-// MFU is given where no partition file states one. Takes about 0.2 s.
+// What the matmul of this rank reaches on a large problem, in FLOP/s. Takes about 0.2 s.
 double measure_matmul_flops(const Context& ctx, DType dtype);
+
+// What MFU is given against.
+struct PeakFlops {
+  double flops = 0.0;  // a second
+  std::string source;  // "datasheet: 989 TFLOP/s, dense bf16, of NVIDIA H200"
+};
+// The dense rate of a GPU's datasheet, by its name as the driver says it; nothing for others, and
+// for parts of a GPU.
+std::optional<PeakFlops> datasheet_peak(const std::string& gpu_name, DType dtype);
+// That of the context's GPU where there is one; else `measured`, of measure_matmul_flops().
+PeakFlops peak_flops(const Context& ctx, DType dtype, double measured);
 
 }  // namespace forja
