@@ -3,7 +3,7 @@
 # Everything there is to know of a GPU, in one command: tests, kernels beside PyTorch, training beside the CPU's.
 # Runs in the source tree after a build with CUDA, or in the folder of cmake --install on a machine with only a driver and
 # Python with PyTorch. Each part runs, also when one before it failed; the summary at the end says how each went.
-#   benchmarks/gpu.sh [--out DIR] [--text FILE] [part ...]     parts: tests train kernels; default: all
+#   benchmarks/gpu.sh [--out DIR] [--text FILE] [part ...]     parts: tests train kernels steps; default: all
 set -uo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 out=gpu-results
@@ -14,11 +14,11 @@ while (($#)); do
     --out) out="${2:?--out needs a folder}"; shift 2 ;;
     --text) text="${2:?--text needs a file}"; shift 2 ;;
     -h | --help) sed -n '3,7p' "$0" | cut -c3-; exit 0 ;;
-    tests | train | kernels) parts+=("$1"); shift ;;
+    tests | train | kernels | steps) parts+=("$1"); shift ;;
     *) echo "error: unknown argument: $1 (see --help)" >&2; exit 2 ;;
   esac
 done
-((${#parts[@]})) || parts=(tests train kernels)
+((${#parts[@]})) || parts=(tests train kernels steps)
 bin=$root/bin
 [[ -x "$bin/forja" ]] || bin=$root/build/release
 [[ -x "$bin/forja" ]] || { echo "error: neither $root/bin nor $root/build/release has a forja" >&2; exit 2; }
@@ -75,6 +75,12 @@ kernels() {
     python3 "$root/benchmarks/gpu/compare.py" --forja "$out/forja.json" --json "$out/kernels.json" --markdown "$out/kernels.md"
 }
 
+peer=$root/benchmarks/gpu/pytorch_train.py
+[[ -r "$peer" ]] || peer=$root/benchmarks/cpu_train/pytorch_train.py
+steps() {
+  python3 "$root/benchmarks/gpu/train_steps.py" --forja "$bin/forja" --peer "$peer" --text "$text" --out "$out/steps"
+}
+
 nvidia-smi --query-gpu=name,driver_version,memory.total,clocks.sm,power.limit --format=csv,noheader
 "$bin/forja" doctor
 for p in "${parts[@]}"; do
@@ -88,6 +94,7 @@ for p in "${parts[@]}"; do
       part "bf16 follows the CPU" follow-bf16.log follow bf16
       ;;
     kernels) part "kernels beside PyTorch" kernels.log kernels ;;
+    steps) part "steps beside PyTorch" steps.log steps ;;
   esac
 done
 printf '\n== summary\n'

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Trains a GPT-2 or Llama on the CPU with PyTorch: the peer of `forja train` in speed, and the reference of its loss curve.
+"""Trains a GPT-2, Llama or Qwen2 with PyTorch: the peer of `forja train` in speed, and the reference of its loss curve.
 
     python pytorch_train.py --model DIR --tokens FILE --batch 4 --seq 64 --steps 10 --threads 2 --json out.json
 
-DIR is a Hugging Face directory (config.json, model.safetensors). FILE holds raw little-endian int32 [steps, batch, seq + 1]:
+DIR is a Hugging Face directory (config.json, and model.safetensors, without which weights are random). FILE holds raw little-endian int32 [steps, batch, seq + 1]:
 step s reads row s, and inputs and targets are that row without its last and first column. The update is AdamW at a
 constant rate after a linear warmup, decay on tensors of two or more dims only, after clipping the global norm.
 
@@ -74,7 +74,7 @@ class LlamaBlock(nn.Module):
         q_width, kv_width = (n * self.head_dim for n in (c["num_attention_heads"], c["num_key_value_heads"]))
         self.input_layernorm, self.post_attention_layernorm = (Norm(width, eps, bias=False) for _ in range(2))
         self.split = [q_width, kv_width, kv_width]
-        self.qkv = nn.Linear(width, sum(self.split), bias=False)
+        self.qkv = nn.Linear(width, sum(self.split), bias=c["model_type"] == "qwen2")
         self.o_proj = nn.Linear(q_width, width, bias=False)
         self.gate_up = nn.Linear(width, 2 * inner, bias=False)
         self.down_proj = nn.Linear(inner, width, bias=False)
@@ -103,8 +103,8 @@ class Model(nn.Module):
             self.positions = nn.Embedding(c["n_positions"], width)
         else:
             rope = c.get("rope_parameters") or {"rope_theta": c.get("rope_theta", 10000.0)} | (c.get("rope_scaling") or {})
-            if c["model_type"] != "llama" or rope.get("rope_type", rope.get("type", "default")) != "default":
-                raise SystemExit("only gpt2, and llama with the default RoPE, are written here")
+            if c["model_type"] not in ("llama", "qwen2") or rope.get("rope_type", rope.get("type", "default")) != "default":
+                raise SystemExit("only gpt2, and llama and qwen2 with the default RoPE, are written here")
             width, layers, eps = c["hidden_size"], c["num_hidden_layers"], c["rms_norm_eps"]
         self.embedding = nn.Embedding(c["vocab_size"], width)
         self.blocks = nn.ModuleList((Gpt2Block if self.is_gpt2 else LlamaBlock)(c) for _ in range(layers))
@@ -116,12 +116,12 @@ class Model(nn.Module):
 
     def logits(self, ids):
         x, rope = self.embedding(ids), None
-        place = torch.arange(ids.shape[1])
+        place = torch.arange(ids.shape[1], device=ids.device)
         if self.is_gpt2:
             x = x + self.positions(place)
         else:
             dim = self.blocks[0].head_dim
-            angle = torch.outer(place.float(), self.rope_theta ** (-torch.arange(0, dim, 2) / dim))
+            angle = torch.outer(place.float(), self.rope_theta ** (-torch.arange(0, dim, 2, device=ids.device) / dim))
             rope = angle.cos(), angle.sin()
         for block in self.blocks:
             x = block(x, rope)
@@ -136,9 +136,23 @@ def is_tied(config):
     return config.get("tie_word_embeddings", config["model_type"] == "gpt2")
 
 
+def random_model(config):
+    model = Model(config)
+    for name, p in model.named_parameters():
+        if p.ndim >= 2:
+            nn.init.normal_(p, std=0.02)
+        elif name.endswith("bias"):
+            nn.init.zeros_(p)
+    if is_tied(config):
+        model.head.weight = model.embedding.weight
+    return model
+
+
 def load(folder):
     """Builds the model and fills it from Hugging Face's names; GPT-2 stores its matrices transposed."""
     config = json.loads((Path(folder) / "config.json").read_text())
+    if not (Path(folder) / "model.safetensors").exists():
+        return random_model(config)
     tensors = load_file(Path(folder) / "model.safetensors")
     model, state = Model(config), {}
     if config["model_type"] == "gpt2":
@@ -156,10 +170,11 @@ def load(folder):
             state["head.weight"] = tensors.pop("lm_head.weight")
         for layer in range(config["num_hidden_layers"]):
             old, new = f"model.layers.{layer}.", f"blocks.{layer}."
-            def fuse(*parts):
-                return torch.cat([tensors.pop(f"{old}{part}.weight") for part in parts])
-            state[f"{new}qkv.weight"] = fuse("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj")
-            state[f"{new}gate_up.weight"] = fuse("mlp.gate_proj", "mlp.up_proj")
+            def fuse(kind, *parts):
+                return torch.cat([tensors.pop(f"{old}{part}.{kind}") for part in parts])
+            for kind in ("weight", "bias") if config["model_type"] == "qwen2" else ("weight",):
+                state[f"{new}qkv.{kind}"] = fuse(kind, "self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj")
+            state[f"{new}gate_up.weight"] = fuse("weight", "mlp.gate_proj", "mlp.up_proj")
         state |= {name.replace("model.layers", "blocks").replace("self_attn.", "").replace("mlp.", ""): t
                   for name, t in tensors.items()}
     if is_tied(config):
@@ -179,6 +194,7 @@ def arguments():
     parser.add_argument("--dtype", choices=("fp32", "bf16", "bf16_pure"), default="fp32")
     parser.add_argument("--compile", type=int, choices=(0, 1), default=0)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--lr", type=float, default=3e-4)
     parser.add_argument("--warmup", type=int, default=0, help="steps of linear warmup")
     parser.add_argument("--betas", type=float, nargs=2, default=(0.9, 0.95))
@@ -204,7 +220,10 @@ def main():
                          f"({args.seq} + 1) = {args.steps * step_tokens} are needed")
     tokens = torch.from_numpy(tokens[:args.steps * step_tokens].astype(np.int64)).view(args.steps, args.batch, -1)
 
-    model = load(args.model)
+    torch.set_float32_matmul_precision("highest")
+    with torch.device(args.device):
+        model = load(args.model)
+    model.to(args.device)
     if args.dtype == "bf16_pure":
         model.bfloat16()
     parameters = list(model.parameters())
@@ -228,14 +247,16 @@ def main():
             group["lr"] = lr
         loss = 0.0
         for rows in tokens[step].split(args.micro_batch):
+            rows = rows.to(args.device)
             ids, targets = rows[:, :-1].contiguous(), rows[:, 1:].contiguous()
-            with torch.autocast("cpu", dtype=torch.bfloat16, enabled=args.dtype == "bf16"):
+            with torch.autocast(args.device, dtype=torch.bfloat16, enabled=args.dtype == "bf16"):
                 part = loss_sum(ids, targets) / targets_per_step
             part.backward()
-            loss += part.item()
+            loss += part.detach()
         norm = nn.utils.clip_grad_norm_(parameters, args.clip_norm or math.inf).item()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
+        loss = float(loss)  # waits for a GPU
         seconds = time.perf_counter() - begin
         records.append({"step": step, "loss": loss, "lr": lr, "grad_norm": norm, "step_time_s": seconds,
                         "tokens_per_s": targets_per_step / seconds})
@@ -246,12 +267,13 @@ def main():
             torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict(), "records": records}, beside)
             beside.replace(args.state)
 
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    print(f"peak resident memory {peak / 2**20:.0f} MiB")
+    on_gpu = args.device == "cuda"
+    peak = torch.cuda.max_memory_reserved() if on_gpu else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    print(f"peak memory {peak / 2**20:.0f} MiB")
     settings = {name: value for name, value in vars(args).items() if name not in ("json", "model", "state", "tokens")}
     Path(args.json).write_text(json.dumps({
         "format_version": 1, "torch": torch.__version__, "parameters": sum(p.numel() for p in parameters),
-        "settings": settings, "peak_rss_bytes": peak, "steps": records}, indent=1) + "\n")
+        "settings": settings, "peak_memory_bytes": peak, "steps": records}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

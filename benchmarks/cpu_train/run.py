@@ -77,7 +77,7 @@ def pytorch(args, work, name, case, compiled):
     result = json.loads(out.read_text())
     steps = result["steps"]
     return {"step_time_s": [s["step_time_s"] for s in steps], "losses": [s["loss"] for s in steps],
-            "peak_rss": result["peak_rss_bytes"]}
+            "peak_rss": result["peak_memory_bytes"]}
 
 
 def typical(result):

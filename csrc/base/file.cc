@@ -51,6 +51,12 @@ MappedFile::~MappedFile() {
   if (data_) ::munmap(const_cast<uint8_t*>(data_), size_t(size_));
 }
 
+void MappedFile::prefetch(int64_t begin, int64_t bytes) const {
+  if (bytes <= 0) return;
+  const int64_t page = ::sysconf(_SC_PAGESIZE), first = begin / page * page;
+  ::madvise(const_cast<uint8_t*>(data_) + first, size_t(begin + bytes - first), MADV_WILLNEED);
+}
+
 std::string read_file(const std::string& path) { return std::string(MappedFile(path).text()); }
 
 AtomicFile::AtomicFile(std::string path) : path_(std::move(path)) {

@@ -98,6 +98,18 @@ void Dataset::read(int64_t first, int64_t count, int32_t* tokens) const {
   }
 }
 
+void Dataset::prefetch(int64_t first, int64_t count) const {
+  const int64_t bytes = dtype_bytes(info_.dtype);
+  for (size_t i = count > 0 ? shard_of_token(first) : 0; count > 0; ++i) {
+    const Shard& shard = shards_[i];
+    const int64_t offset = first - shard.first_token;
+    const int64_t here = std::min(count, shard.num_tokens - offset);
+    shard.tokens.prefetch(offset * bytes, here * bytes);
+    first += here;
+    count -= here;
+  }
+}
+
 void Dataset::document_starts(int64_t first, int64_t count, std::vector<int32_t>* starts) const {
   starts->clear();
   const int64_t last = std::min(first + count, num_tokens());

@@ -84,6 +84,13 @@ void SampleStream::read(int64_t sample, int32_t* tokens,
   if (document_starts) dataset.document_starts(at.first_token, sequence_length_, document_starts);
 }
 
+void SampleStream::prefetch(int64_t first_sample, int64_t count) const {
+  for (int64_t i = 0; i < count; ++i) {
+    const Sampler::Sample at = (*sampler_)(first_sample + i);
+    datasets_[size_t(at.source)].prefetch(at.first_token, sequence_length_ + 1);
+  }
+}
+
 int64_t SampleStream::samples_per_epoch() const {
   int64_t sum = 0;
   for (int64_t i = 0; i < num_sources(); ++i) sum += sampler_->samples_per_epoch(i);

@@ -281,6 +281,8 @@ class Trainer {
     const int64_t first_of_rank = mesh_.coordinates.dp * of_rank;
     const double lr =
         learning_rate(config_.optimizer.schedule, config_.optimizer.lr, step, total_steps_);
+    // The next step's, which comes from the disk while this one computes.
+    train_data_.prefetch(state_.samples + batch + first_of_rank, of_rank);
     const StepResult result = engine_->step(
         step, lr, of_rank / micro,
         [&](int64_t m, const MicroBatch& b) {

@@ -1,7 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
 #include <cmath>
 #include <filesystem>
 #include <limits>
+#include <thread>
+#include <vector>
 
 #include "forja/base/dtype.h"
 #include "forja/base/file.h"
@@ -88,6 +96,34 @@ TEST(AtomicFile, FullDiskIsAnErrorWithItsReason) {
   if (!std::filesystem::exists("/dev/full")) GTEST_SKIP() << "no /dev/full here";
   const std::string message = testing::error_of([] { write_file("/proc/forja-test", "x"); });
   EXPECT_NE(message.find("cannot write /proc/forja-test"), std::string::npos);
+}
+
+// How much of a mapped file is in memory.
+int64_t num_resident_pages(const MappedFile& file) {
+  const int64_t page = ::sysconf(_SC_PAGESIZE);
+  std::vector<unsigned char> resident(size_t((file.size() + page - 1) / page));
+  EXPECT_EQ(::mincore(const_cast<uint8_t*>(file.data()), size_t(file.size()), resident.data()), 0);
+  return std::count_if(resident.begin(), resident.end(), [](unsigned char r) { return r & 1; });
+}
+
+TEST(MappedFile, PrefetchReadsAhead) {
+  constexpr int64_t kBytes = int64_t(4) << 20;
+  const testing::TemporaryDirectory directory;
+  const std::string path = directory.path() + "/file";
+  write_file(path, std::string(size_t(kBytes), 'x'));
+  const int fd = ::open(path.c_str(), O_RDONLY);
+  ::fsync(fd);
+  ::posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
+  ::close(fd);
+  const MappedFile file(path);
+  const int64_t page = ::sysconf(_SC_PAGESIZE);
+  if (num_resident_pages(file) > 0) GTEST_SKIP() << "this file system keeps files in memory";
+  file.prefetch(10 * page + 5, 64 * page);
+  for (int i = 0; i < 500 && num_resident_pages(file) < 65; ++i)
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  EXPECT_GE(num_resident_pages(file), 65);
+  file.prefetch(kBytes - 1, 1);
+  file.prefetch(kBytes, 0);
 }
 
 TEST(MappedFile, MissingFileIsBadInput) {

@@ -26,8 +26,9 @@ INSTANTIATE_TEST_SUITE_P(
     ::testing::Values(Published{"gpt2-124m", 124439808}, Published{"llama-2-7b", 6738415616},
                       Published{"llama-3-8b", 8030261248}, Published{"llama-3.2-1b", 1235814400},
                       Published{"llama-3-70b", 70553706496}, Published{"mistral-7b", 7241732096},
-                      Published{"qwen2.5-0.5b", 494032768}, Published{"qwen2.5-7b", 7615616512},
-                      Published{"qwen3-0.6b", 596049920}, Published{"tinyllama-1.1b", 1100048384}));
+                      Published{"qwen2.5-0.5b", 494032768}, Published{"qwen2.5-1.5b", 1543714304},
+                      Published{"qwen2.5-7b", 7615616512}, Published{"qwen3-0.6b", 596049920},
+                      Published{"tinyllama-1.1b", 1100048384}));
 
 ModelConfig parse(const std::string& text) {
   ModelConfig config;

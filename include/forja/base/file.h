@@ -21,6 +21,8 @@ class MappedFile {
 
   const uint8_t* data() const { return data_; }
   int64_t size() const { return size_; }
+  // Starts reading bytes [begin, begin + bytes) from the disk, and returns at once.
+  void prefetch(int64_t begin, int64_t bytes) const;
   std::string_view text() const { return {reinterpret_cast<const char*>(data_), size_t(size_)}; }
 
  private:

@@ -65,6 +65,9 @@ class Dataset {
   // bad_input: the file is damaged.
   void read(int64_t first, int64_t count, int32_t* tokens) const;
 
+  // Starts reading the same tokens from the disk, and returns at once.
+  void prefetch(int64_t first, int64_t count) const;
+
   // Replaces `starts` by the offsets in [0, count), ascending, at which a document begins in
   // [first, first + count).
   void document_starts(int64_t first, int64_t count, std::vector<int32_t>* starts) const;

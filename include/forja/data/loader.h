@@ -52,6 +52,9 @@ class SampleStream {
   // which a document begins.
   void read(int64_t sample, int32_t* tokens, std::vector<int32_t>* document_starts) const;
 
+  // Starts reading samples [first_sample, first_sample + count) from the disk, and returns at once.
+  void prefetch(int64_t first_sample, int64_t count) const;
+
   int64_t sequence_length() const { return sequence_length_; }
   int64_t num_sources() const { return int64_t(datasets_.size()); }
   const Dataset& dataset(int64_t source) const { return datasets_[size_t(source)]; }
