@@ -160,19 +160,6 @@ void agree(Communicator& group, const std::function<void()>& body) {
   fail("{}{}", group.size() > 1 ? fmt::format("rank {}: ", failed) : "", text.data());
 }
 
-std::vector<std::string> list_checkpoints(const std::string& directory) {
-  std::vector<std::string> out;
-  if (!fs::is_directory(directory)) return out;
-  for (const auto& item : fs::directory_iterator(directory)) {
-    const std::string name = item.path().filename();
-    const bool named = name.size() == 13 && name.rfind("step-", 0) == 0 &&
-                       name.find_first_not_of("0123456789", 5) == std::string::npos;
-    if (named && is_checkpoint(item.path())) out.push_back(item.path());
-  }
-  std::sort(out.begin(), out.end());
-  return out;
-}
-
 Json read_manifest(const std::string& path) {
   const Json manifest = Json::parse(read_file(path + "/manifest.json"), nullptr, false);
   if (manifest.is_discarded() || manifest.value("format", "") != "forja-checkpoint") {
@@ -302,10 +289,23 @@ bool is_checkpoint(const std::string& path) {
 
 std::string checkpoint_config(const std::string& path) { return read_file(path + "/config.yaml"); }
 
+std::vector<std::string> list_checkpoints(const std::string& directory) {
+  std::vector<std::string> out;
+  if (!fs::is_directory(directory)) return out;
+  for (const auto& item : fs::directory_iterator(directory)) {
+    const std::string name = item.path().filename();
+    const bool named = name.size() == 13 && name.rfind("step-", 0) == 0 &&
+                       name.find_first_not_of("0123456789", 5) == std::string::npos;
+    if (named && is_checkpoint(item.path())) out.push_back(item.path());
+  }
+  std::sort(out.rbegin(), out.rend());
+  return out;
+}
+
 std::optional<std::string> latest_checkpoint(const std::string& directory) {
   const auto all = list_checkpoints(directory);
   if (all.empty()) return std::nullopt;
-  return all.back();
+  return all.front();
 }
 
 void save_checkpoint(const Context& ctx, const std::string& directory, const TrainState& state,
@@ -335,9 +335,9 @@ void save_checkpoint(const Context& ctx, const std::string& directory, const Tra
   }
   if (!leader || keep_last == 0) return;
   const auto all = list_checkpoints(directory);
-  for (int64_t i = 0; i + keep_last < int64_t(all.size()); ++i) {
+  for (size_t i = size_t(keep_last); i < all.size(); ++i) {
     std::error_code ignored;
-    fs::remove_all(all[size_t(i)], ignored);
+    fs::remove_all(all[i], ignored);
   }
 }
 

@@ -24,15 +24,15 @@ struct TrainArguments {
   int ranks = 0;
 };
 
-void run_train(const TrainArguments& arguments, World& world) {
+ExitCode run_train(const TrainArguments& arguments, World& world) {
   const RunConfig config = read_run_config(arguments.config, arguments.overrides);
   if (arguments.dry_run) {
     const std::string plan =
         describe_plan(config, arguments.ranks > 0 ? arguments.ranks : world.size());
     if (world.rank() == 0) std::fputs(plan.c_str(), stdout);
-    return;
+    return ExitCode::ok;
   }
-  train(config, world);
+  return train(config, world);
 }
 
 // A failure of one rank ends all of them. Most failures happen on every rank at once: the lowest
@@ -65,14 +65,17 @@ void add_train_command(CLI::App& app) {
     const std::unique_ptr<World> world = start_world();
     set_log_rank(world->rank(), world->size());
     apply_cpu_plan(plan_cpus(world->local_rank(), world->local_size()));
-    if (world->size() == 1) return run_train(*arguments, *world);
+    ExitCode code = ExitCode::ok;
     try {
-      run_train(*arguments, *world);
+      code = run_train(*arguments, *world);
     } catch (const Error& e) {
+      if (world->size() == 1) throw;
       end_all_ranks(*world, e.code(), e.what());
     } catch (const std::exception& e) {
+      if (world->size() == 1) throw;
       end_all_ranks(*world, ExitCode::failed, e.what());
     }
+    if (code != ExitCode::ok) throw Error(code, "");  // it has been told
   });
 }
 

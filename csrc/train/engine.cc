@@ -360,7 +360,10 @@ void TrainEngine::finish(StepResult& result, int64_t step) {
     const Tensor x = make_tensor(values, DType::f64, {int64_t(count)});
     mesh_->world->all_reduce(x, ReduceOp::sum, {"loss and times", step}).wait();
   };
-  sum(&result.loss, 1);
+  double loss_and_votes[2] = {result.loss, vote_ && vote_() ? 1.0 : 0.0};
+  sum(loss_and_votes, 2);
+  result.loss = loss_and_votes[0];
+  result.votes = int64_t(loss_and_votes[1]);
   result.loss /= double(std::max<int64_t>(result.num_targets, 1));
   times_.finish();
   for (size_t i = 0; i < TimeSplit::kKinds; ++i)

@@ -41,6 +41,11 @@ void TrainConfig::visit(ConfigVisitor& v) {
   v.field("resume", resume,
           "auto: continue from the newest checkpoint of the run directory; never: start a new run.",
           one_of({"auto", "never"}));
+  v.field(
+      "time_limit_minutes", time_limit_minutes,
+      "Of this start: the run saves and ends with exit code 75 when the next step and a save might "
+      "not end within it. 0: none. SIGTERM and SIGUSR1 do the same at once.",
+      not_negative<double>());
   v.field("non_finite", non_finite,
           "A step with a non-finite gradient never changes weights; then stop, or continue.",
           one_of({"stop", "continue"}));

@@ -36,7 +36,7 @@ std::string batch_of(RunConfig& c) {
 
 }  // namespace
 
-std::optional<std::string> RunDirectory::find_resume(const RunConfig& config) const {
+std::vector<std::string> RunDirectory::find_resume(const RunConfig& config) const {
   for (const char* foreign : {"manifest.json", "config.json"}) {
     if (!std::filesystem::exists(path_ + "/" + foreign)) continue;
     fail_input(
@@ -44,7 +44,7 @@ std::optional<std::string> RunDirectory::find_resume(const RunConfig& config) co
         "name or output",
         path_, foreign);
   }
-  if (!std::filesystem::exists(this->config())) return std::nullopt;
+  if (!std::filesystem::exists(this->config())) return {};
   if (config.train.resume == "never") {
     fail_input(
         "{} already holds a run and train.resume is never: remove it, or give another name or "
@@ -66,7 +66,7 @@ std::optional<std::string> RunDirectory::find_resume(const RunConfig& config) co
         "remove it",
         path_, name, this->config());
   }
-  return latest_checkpoint(checkpoints());
+  return list_checkpoints(checkpoints());
 }
 
 void RunDirectory::prepare(const RunConfig& config) const {

@@ -3,6 +3,7 @@
 
 #include <omp.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <ctime>
@@ -15,6 +16,7 @@
 #include "forja/base/hash.h"
 #include "forja/base/log.h"
 #include "forja/base/philox.h"
+#include "forja/base/stop_signal.h"
 #include "forja/base/text.h"
 #include "forja/base/version.h"
 #include "forja/checkpoint/checkpoint.h"
@@ -67,6 +69,10 @@ void check_layouts(const RunConfig& config, EngineConfig engine, const ParallelD
     engine.num_microbatches = batch / dims.dp / engine.micro_batch_size;
     check_layout(engine, dims);
   }
+}
+
+double seconds_since(Clock::time_point begin) {
+  return std::chrono::duration<double>(Clock::now() - begin).count();
 }
 
 std::string utc_now() {
@@ -127,19 +133,19 @@ class Trainer {
     agree_on(world.communicator(), "data", content_hash(train_data_));
   }
 
-  void run() {
-    const std::optional<std::string> resume = directory_.find_resume(config_);
+  ExitCode run() {
+    const std::vector<std::string> checkpoints = directory_.find_resume(config_);
     // Hosts that do not share the run directory would continue from different steps.
     agree_on(world_.communicator(), fmt::format("newest checkpoint in {}", directory_.path()),
-             hash_text(resume.value_or("")));
+             hash_text(checkpoints.empty() ? "" : checkpoints[0]));
     if (leader()) check_writable(directory_.path());
     // Nobody writes before everybody has looked.
     world_.communicator().barrier({"run directory"}).wait();
-    verify(resume);
-    make_engine(resume);
+    verify(checkpoints);
+    make_engine(checkpoints);
     if (state_.step >= total_steps_) {
       log_info("{} has already done its {} steps", directory_.path(), total_steps_);
-      return;
+      return ExitCode::ok;
     }
     if (leader()) open_outputs();
     if (config_.train.trace_steps > 0) trace_ = std::make_unique<StepTrace>(*engine_, mesh_);
@@ -155,11 +161,14 @@ class Trainer {
       const bool saves = is_due(config_.checkpoint.every) || last;
       // A checkpoint has the lines of its steps before it: what ends the run in between leaves no
       // gap.
-      if (leader()) flush_outputs(saves);
-      if (saves) save(last);
+      const bool stops = stop_votes_ > 0 && !last;
+      if (leader()) flush_outputs(saves || stops);
+      if (saves || stops) save(last || stops);
+      if (stops) return tell_stop();
     }
     log_live("");
     log_info("done: {} steps, {} tokens; {}", state_.step, state_.tokens, directory_.path());
+    return ExitCode::ok;
   }
 
  private:
@@ -207,19 +216,76 @@ class Trainer {
         format_bytes(double(there)));
   }
 
-  // The weights with which the run starts or goes on.
-  void load_weights(TrainEngine& engine, const std::optional<std::string>& resume) {
+  // Why this rank wants the run to stop after the step; nullptr: it does not. Time is the leader's.
+  const char* wish_to_stop() const {
+    if (const char* signal = stop_signal_.received()) return signal;
+    const double limit_s = 60.0 * config_.train.time_limit_minutes;
+    if (limit_s == 0.0 || !leader()) return nullptr;
+    const double save_s =
+        longest_save_s_ > 0.0 ? 1.5 * longest_save_s_ : std::min(60.0, 0.05 * limit_s);
+    const double passed_s = seconds_since(started_);
+    return passed_s + longest_step_s_ + save_s > limit_s ? "train.time_limit_minutes" : nullptr;
+  }
+
+  ExitCode tell_stop() {
+    log_live("");
+    const std::string why = first_of_ranks(stop_reason_ ? stop_reason_ : "");
+    log_info("stopped by {} after step {}, which is saved: start the run again to go on", why,
+             state_.step);
+    return ExitCode::preempted;
+  }
+
+  // The weights with which the run starts or goes on: `resume` empty, from the beginning.
+  void load_weights(TrainEngine& engine, const std::string& resume) {
     engine.store().initialize(engine.context(), uint64_t(config_.train.seed));
-    if (resume) {
-      load_resumed(*resume, engine);
+    if (!resume.empty()) {
+      state_ = load_checkpoint(engine.context(), resume, engine.store(), CheckpointUse::training);
+      engine.optimizer().set_num_updates(engine.context(), state_.num_updates);
     } else if (!config_.init.from.empty()) {
       load_initial_weights(engine);
     }
   }
 
-  void verify(const std::optional<std::string>& resume) {
+  // Loads the newest checkpoint that is whole, on every rank the same, and returns it; "" where
+  // there is none.
+  std::string load_newest(TrainEngine& engine, const std::vector<std::string>& checkpoints) {
+    if (checkpoints.empty()) load_weights(engine, "");
+    std::string first_problem;
+    for (const std::string& path : checkpoints) {
+      std::string problem;
+      try {
+        load_weights(engine, path);
+      } catch (const Error& e) {
+        problem = e.what();
+      }
+      problem = first_of_ranks(problem);
+      if (problem.empty()) return path;
+      log_warning("{} cannot be continued from: {}", path, problem);
+      if (first_problem.empty()) first_problem = problem;
+    }
+    if (checkpoints.empty()) return "";
+    fail_input(
+        "no checkpoint of {} can be continued from; the newest: {}. Remove {} to start from the "
+        "beginning",
+        directory_.path(), first_problem, directory_.checkpoints());
+  }
+
+  // Before there is an engine: the memory of two would be needed.
+  void verify(std::vector<std::string> checkpoints) {
     if (!config_.train.verify_layout) return;
-    const TrainState start = resume ? read_checkpoint_state(*resume) : TrainState{};
+    const auto damaged = [this](const std::string& path) {
+      std::string problem;
+      try {
+        if (leader()) describe_checkpoint(path, true);
+      } catch (const Error& e) {
+        problem = e.what();
+      }
+      return !first_of_ranks(problem).empty();
+    };
+    checkpoints.erase(checkpoints.begin(),
+                      std::find_if_not(checkpoints.begin(), checkpoints.end(), damaged));
+    const std::string resume = checkpoints.empty() ? "" : checkpoints[0];
+    const TrainState start = resume.empty() ? TrainState{} : read_checkpoint_state(resume);
     FirstStep first;
     first.config = [this](int dp) { return engine_config(config_, engine_config_.device, dp); };
     first.load = [&](TrainEngine& engine) { load_weights(engine, resume); };
@@ -231,7 +297,7 @@ class Trainer {
     verify_layout(first, dims_, world_);
   }
 
-  void make_engine(const std::optional<std::string>& resume) {
+  void make_engine(const std::vector<std::string>& checkpoints) {
     const MemoryPlan plan = TrainEngine::plan(engine_config_, dims_, world_.rank());
     engine_ = std::make_unique<TrainEngine>(engine_config_, mesh_, &plan);
     matmul_flops_ = measure_matmul_flops(engine_->context(), engine_config_.compute_dtype);
@@ -240,22 +306,13 @@ class Trainer {
              format_count(double(count_parameters(config_.model))), dims_.to_string(),
              config_.train.global_batch_size, config_.data.sequence_length, config_.train.precision,
              format_bytes(double(plan.total())), describe(plan));
-    load_weights(*engine_, resume);
-    if (resume) log_info("continuing from {} (step {})", *resume, state_.step);
-    if (!resume && !config_.init.from.empty())
+    const std::string resume = load_newest(*engine_, checkpoints);
+    if (!resume.empty()) log_info("continuing from {} (step {})", resume, state_.step);
+    if (resume.empty() && !config_.init.from.empty())
       log_info("starting from the weights of {}", config_.init.from);
     engine_->weights_changed();
+    engine_->set_vote([this] { return (stop_reason_ = wish_to_stop()) != nullptr; });
     state_.seed = uint64_t(config_.train.seed);
-  }
-
-  void load_resumed(const std::string& path, TrainEngine& engine) {
-    try {
-      state_ = load_checkpoint(engine.context(), path, engine.store(), CheckpointUse::training);
-      engine.optimizer().set_num_updates(engine.context(), state_.num_updates);
-    } catch (const Error& e) {
-      throw Error(e.code(), fmt::format("{}; remove {} to continue from the checkpoint before it",
-                                        e.what(), path));
-    }
   }
 
   void load_initial_weights(TrainEngine& engine) {
@@ -294,6 +351,8 @@ class Trainer {
     state_.samples += batch;
     state_.tokens += result.num_targets;
     state_.num_updates = engine_->optimizer().num_updates();
+    stop_votes_ = result.votes;
+    longest_step_s_ = std::max(longest_step_s_, seconds_since(begin));
 
     if (trace_) trace_->add_step(step, begin, Clock::now());
 
@@ -319,11 +378,14 @@ class Trainer {
   std::string first_of_ranks(std::string mine) {
     Communicator& world = world_.communicator();
     int64_t first = mine.empty() ? world.size() : world.rank();
-    world.all_reduce(make_tensor(&first, DType::i64, {1}), ReduceOp::min, {"non-finite"}).wait();
+    const CommLabel label{"message"};
+    world.all_reduce(make_tensor(&first, DType::i64, {1}), ReduceOp::min, label).wait();
     if (first == world.size()) return "";
-    mine.resize(256, '\0');
-    world.broadcast(make_tensor(mine.data(), DType::u8, {256}), int(first), {"non-finite"}).wait();
-    return fmt::format("{} (rank {})", mine.c_str(), first);
+    constexpr int64_t kBytes = 1024;
+    mine.resize(size_t(kBytes), '\0');
+    mine.back() = '\0';
+    world.broadcast(make_tensor(mine.data(), DType::u8, {kBytes}), int(first), label).wait();
+    return world.size() > 1 ? fmt::format("{} (rank {})", mine.c_str(), first) : mine.c_str();
   }
 
   void on_non_finite(const StepMetrics& metrics) {
@@ -359,13 +421,16 @@ class Trainer {
     if (leader() && !results.empty()) metrics_->add(state_.step, results);
   }
 
-  void save(bool last) {
+  // must: the run ends here, so a failure is its failure.
+  void save(bool must) {
+    const auto begin = Clock::now();
     try {
       const CheckpointCopy copy{mesh_.coordinates.dp / dims_.dp_shard, dims_.dp_replicate()};
       save_checkpoint(engine_->context(), directory_.checkpoints(), state_, engine_->store(), copy,
                       config_.to_yaml(), config_.checkpoint.keep_last, world_.communicator());
+      longest_save_s_ = std::max(longest_save_s_, seconds_since(begin));
     } catch (const Error& e) {
-      if (last) throw;
+      if (must) throw;
       log_warning("step {}: no checkpoint was saved, the run goes on: {}", state_.step, e.what());
     }
   }
@@ -445,8 +510,13 @@ class Trainer {
   std::unique_ptr<TrainEngine> engine_;
   std::unique_ptr<StepTrace> trace_;  // while steps are recorded
   TrainState state_;
-  double matmul_flops_ = 0.0;  // of this rank, measured
-  PeakFlops peak_;             // of this rank
+  StopSignal stop_signal_;
+  const Clock::time_point started_ = Clock::now();
+  double longest_step_s_ = 0.0, longest_save_s_ = 0.0;
+  const char* stop_reason_ = nullptr;  // of this rank
+  int64_t stop_votes_ = 0;             // ranks that have one
+  double matmul_flops_ = 0.0;          // of this rank, measured
+  PeakFlops peak_;                     // of this rank
   std::unique_ptr<MetricsLog> metrics_;
   std::unique_ptr<TensorboardWriter> tensorboard_;
   Clock::time_point next_tensorboard_flush_{};
@@ -454,7 +524,7 @@ class Trainer {
 
 }  // namespace
 
-void train(const RunConfig& config, World& world) { Trainer(config, world).run(); }
+ExitCode train(const RunConfig& config, World& world) { return Trainer(config, world).run(); }
 
 std::string describe_plan(const RunConfig& config, int num_ranks) {
   const ParallelDims dims = ParallelDims::from(config.parallel, num_ranks);

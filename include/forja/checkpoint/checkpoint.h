@@ -52,7 +52,9 @@ TrainState load_checkpoint(const Context& ctx, const std::string& path, Paramete
 // Where the run stood.
 TrainState read_checkpoint_state(const std::string& path);
 
-// Newest whole checkpoint of a run's checkpoint directory, or nothing.
+// The checkpoints of a run's checkpoint directory, newest first.
+std::vector<std::string> list_checkpoints(const std::string& directory);
+// The first of them, or nothing.
 std::optional<std::string> latest_checkpoint(const std::string& directory);
 
 bool is_checkpoint(const std::string& path);

@@ -60,6 +60,7 @@ struct StepResult {
   double gradient_norm = 0.0;
   bool skipped = false;     // non-finite gradients: nothing changed
   int64_t num_targets = 0;  // global
+  int64_t votes = 0;        // ranks whose vote was yes
   FlopsCount flops;         // of this rank's share
   // Seconds by TimeKind, the mean over all ranks: a rank's waits are another's work. All of a step,
   // until every rank has ended it.
@@ -90,6 +91,9 @@ class TrainEngine {
   // global index of the first token of micro-batch m in the step.
   StepResult step(int64_t step, double lr, int64_t num_microbatches, const Fill& fill,
                   const std::function<int64_t(int64_t)>& first_row);
+
+  // Asked at the end of every step; StepResult::votes counts the ranks that say yes.
+  void set_vote(std::function<bool()> vote) { vote_ = std::move(vote); }
 
   struct Evaluation {
     double sum_log_probability = 0.0;
@@ -149,7 +153,8 @@ class TrainEngine {
   Inputs allocate_inputs(Arena& arena) const;
   void upload(int64_t m);
   std::vector<Inputs> host_inputs_, device_inputs_;  // by micro-batch
-  bool completing_ = false;                          // the gradients of the stage that runs
+  std::function<bool()> vote_;
+  bool completing_ = false;  // the gradients of the stage that runs
 };
 
 }  // namespace forja

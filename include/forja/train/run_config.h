@@ -35,6 +35,7 @@ struct TrainConfig {
   std::string precision = "fp32";  // fp32, bf16
   std::string device = "auto";     // auto, cpu, cuda
   int64_t ranks_per_gpu = 1;
+  double time_limit_minutes = 0.0;
   int64_t seed = 1234;
   std::string resume = "auto";      // auto, never
   std::string non_finite = "stop";  // stop, continue

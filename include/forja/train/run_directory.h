@@ -3,8 +3,8 @@
 // checkpoints/, report.html.
 #pragma once
 
-#include <optional>
 #include <string>
+#include <vector>
 
 #include "forja/train/run_config.h"
 
@@ -22,9 +22,9 @@ class RunDirectory {
   std::string tensorboard() const { return path_ + "/tensorboard"; }
   std::string checkpoints() const { return path_ + "/checkpoints"; }
 
-  // The checkpoint to continue from, if any. Throws bad_input when the directory holds another run
-  // (naming what differs), or any run while train.resume is never. Writes nothing.
-  std::optional<std::string> find_resume(const RunConfig& config) const;
+  // The checkpoints to continue from, newest first. Throws bad_input when the directory holds
+  // another run (naming what differs), or any run while train.resume is never. Writes nothing.
+  std::vector<std::string> find_resume(const RunConfig& config) const;
 
   // Makes the folders and writes config.yaml. Throws when the directory cannot be written.
   void prepare(const RunConfig& config) const;
