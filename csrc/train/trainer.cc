@@ -255,7 +255,7 @@ class Trainer {
       std::string problem;
       try {
         load_weights(engine, path);
-      } catch (const Error& e) {
+      } catch (const std::exception& e) {
         problem = e.what();
       }
       problem = first_of_ranks(problem);

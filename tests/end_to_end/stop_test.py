@@ -34,7 +34,7 @@ class StopTest(ResumeCase):
         result = self.train("stopped", CONSTANT, f"train.steps={step + 5}", "eval.every=0")
         self.assertIn(f"(step {step})", result.err)
         self.train("whole", CONSTANT, f"train.steps={step + 5}", "eval.every=0")
-        self.assertEqual(self.weights("whole", step + 5), self.weights("stopped", step + 5))
+        self.assertTrue(self.weights("whole", step + 5) == self.weights("stopped", step + 5))
         self.assertEqual(self.losses("whole"), self.losses("stopped"))
 
     def test_sigterm(self):
@@ -100,7 +100,10 @@ class DamagedCheckpointTest(ResumeCase):
         for word in (*words, "step-00000008 cannot be continued from", "(step 4)"):
             self.assertIn(word, result.err)
         self.assertEqual(result.err.count("cannot be continued from"), 1, result)
-        self.assertEqual(self.weights("whole", 8), self.weights("again", 8))
+        if ranks:  # sums in another order
+            self.assert_same_losses(self.losses("whole"), self.losses("again"), "two ranks")
+        else:
+            self.assertTrue(self.weights("whole", 8) == self.weights("again", 8))
         shutil.rmtree(self.folder / "again")
 
     def test_a_flipped_bit(self):
@@ -134,7 +137,7 @@ class DamagedCheckpointTest(ResumeCase):
         for step in (4, 8):
             self.shard(step).unlink()
         self.refuse(
-            ["no checkpoint of run can be continued from", "step-00000008", "Remove run/checkpoints"],
+            ["no checkpoint of", "run can be continued from", "step-00000008", "run/checkpoints to start"],
             "train",
             "run.yaml",
             "output=run",
