@@ -233,11 +233,19 @@ class Trainer {
              config_.train.global_batch_size, config_.data.sequence_length, config_.train.precision,
              format_bytes(double(plan.total())), describe(plan));
     load_weights(*engine_, resume);
-    if (resume) log_info("continuing from {} (step {})", *resume, state_.step);
+    if (resume) log_resumed(*resume);
     if (!resume && !config_.init.from.empty())
       log_info("starting from the weights of {}", config_.init.from);
     engine_->weights_changed();
     state_.seed = uint64_t(config_.train.seed);
+  }
+
+  void log_resumed(const std::string& path) const {
+    const DType saved = checkpoint_moment_dtype(path), kept = config_.optimizer.moment_dtype();
+    log_info("continuing from {} (step {}){}", path, state_.step,
+             saved == kept ? ""
+                           : fmt::format(", its {} moments converted to {}", dtype_name(saved),
+                                         dtype_name(kept)));
   }
 
   void load_resumed(const std::string& path, TrainEngine& engine) {
