@@ -45,6 +45,11 @@ TEST(GpuTraining, LlamaInBf16) { expect_follows({.compute_dtype = DType::bf16}, 
 TEST(GpuTraining, Gpt2InBf16) {
   expect_follows({.gpt2 = true, .compute_dtype = DType::bf16}, kBf16);
 }
+// The same words are drawn on both sides. Where their sums differ in the last bits, a moment is now
+// and then rounded to the other neighbour, 2^-8 of it away.
+TEST(GpuTraining, Bf16MomentsRoundedStochastically) {
+  expect_follows({.tp = 2, .moment_dtype = DType::bf16, .stochastic = true}, kFp32);
+}
 TEST(GpuTraining, RecomputeInFull) { expect_follows({.recompute = "full"}, kFp32); }
 TEST(GpuTraining, TensorParallel) { expect_follows({.tp = 2}, kFp32); }
 TEST(GpuTraining, PipelineOfATiedModel) {

@@ -238,8 +238,10 @@ void expect_reduced(int zero, int shards, int ranks, int64_t bucket_bytes) {
       const Tensor sum = box.zeros(DType::f64, {1});
       for (const auto& p : s.store.all()) {
         for (const ParameterRange& range : ranges_of_shard(*p)) {
-          for (int64_t i = range.begin; range.own && i < range.end; ++i)
-            sum.ptr<double>()[0] += std::pow(p->reduced_gradient.ptr<float>()[i - p->begin], 2);
+          for (int64_t i = range.begin; range.own && i < range.end; ++i) {
+            const double x = p->reduced_gradient.ptr<float>()[i - p->begin];
+            sum.ptr<double>()[0] += x * x;
+          }
         }
       }
       mesh.copy->all_reduce(sum, ReduceOp::sum, {"test"}).wait();
