@@ -38,7 +38,8 @@ void TrainConfig::visit(ConfigVisitor& v) {
   v.field("ranks_per_gpu", ranks_per_gpu,
           "Ranks that share a GPU: to try layouts of many ranks on few GPUs; 1 for speed.",
           between(int64_t(1), int64_t(64)));
-  v.field("seed", seed, "Of initial weights, data order and dropout.", not_negative<int64_t>());
+  v.field("seed", seed, "Of initial weights, data order, dropout and stochastic rounding.",
+          not_negative<int64_t>());
   v.field("resume", resume,
           "auto: continue from the newest checkpoint of the run directory; never: start a new run.",
           one_of({"auto", "never"}));

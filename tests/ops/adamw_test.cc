@@ -187,7 +187,9 @@ TEST(AdamW, RangesAndThreadsGiveTheSameBits) {
 // known. Parts lie in the full tensor as runs, or as rows cut by columns.
 TEST(AdamW, StochasticRoundingDrawsByElementAndUpdate) {
   constexpr int64_t kCount = 5000;
-  const ElementMap maps[] = {{}, {.first = 6}, {70, 3, 7, 21}, {1 << 20, 0, 8, 16}};
+  // The last one: over the end of the counters' low words.
+  const ElementMap maps[] = {
+      {}, {.first = 6}, {70, 3, 7, 21}, {1 << 20, 0, 8, 16}, {.first = (int64_t(1) << 34) - 2222}};
   TensorBox box;
   const AdamWState shared = make_shared(box);
   for (const ElementMap& map : maps) {

@@ -14,8 +14,9 @@
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
 
-#include "csrc/ops/cpu/philox-inl.h"
 #include "csrc/ops/cpu/vec-inl.h"
+
+#include "csrc/ops/cpu/philox-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace forja::cpu {
