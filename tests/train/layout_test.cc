@@ -176,11 +176,13 @@ TEST(Layout, DropoutIsTheSameInEveryLayout) {
     compare(train(layout), reference(true, 0.1), layout.to_string() + " dropout");
 }
 
-// Bf16 moments. To nearest, or with words of the same element and update, two layouts round a
-// moment alike unless their sums, which differ by some 1e-6, have a threshold between them: that
-// befalls 1e-6 / 2^-8 of all moments in a step, and moves each by 2^-8. In ten steps sqrt(10 x
-// 3e-4) x 2^-8 = 2e-4 of an update, which is a tenth of the weights here: 2e-5 of them, beside 1e-5
-// of fp32 moments. A draw by the local element would move every moment: a hundred times as much.
+// Two layouts round a bf16 moment alike, to nearest or with the same random word, unless their
+// sums, which differ by some 1e-6, have a threshold between them. That befalls 1e-6 / 2^-8 of all
+// moments in a step and moves each by 2^-8: after ten steps sqrt(10 x 3e-4) x 2^-8 = 2e-4 of an
+// update, and an update is some hundredths of the weights: a few 1e-6 of them. So the bounds of
+// fp32 moments hold, the weights' doubled (6e-6 was found). Words drawn by the element of the
+// rank's own part, or of its shard, are beyond them: 8e-5 of the weights and more, 3e-5 of a loss
+// or norm.
 TEST(Layout, Bf16MomentsAreTheSameInEveryLayout) {
   const Layout layouts[] = {{.tp = 2},
                             {.pp = 2},
@@ -193,7 +195,7 @@ TEST(Layout, Bf16MomentsAreTheSameInEveryLayout) {
       layout.moment_dtype = DType::bf16;
       layout.stochastic = stochastic;
       Layout alone{.gpt2 = layout.gpt2, .moment_dtype = DType::bf16, .stochastic = stochastic};
-      compare(train(layout), train(alone), layout.to_string() + " bf16 moments", 3e-5);
+      compare(train(layout), train(alone), layout.to_string() + " bf16 moments", 2e-5);
     }
   }
 }

@@ -131,6 +131,32 @@ TEST_F(TrainerTest, ResumeIsBitwiseTheRunThatNeverStopped) {
   }
 }
 
+// The default betas but for the second one, with which moments rounded to nearest stall.
+TEST_F(TrainerTest, Bf16MomentsFollowTheLossesOfFp32Ones) {
+  const auto losses_with = [&](const std::string& name, const std::string& moments, bool random) {
+    run(1, config(name, {"train.steps=60", "optimizer.betas=[0.9, 0.999]", "eval.every=0",
+                         "checkpoint.every=0", "optimizer.state_dtype=" + moments,
+                         fmt::format("optimizer.stochastic_rounding={}", random)}));
+    return losses(name);
+  };
+  const auto fp32 = losses_with("fp32", "fp32", false);
+  const auto worst = [&](const std::vector<double>& found) {
+    double out = 0.0;
+    for (size_t i = 0; i < fp32.size(); ++i)
+      out = std::max(out, std::fabs(found[i] / fp32[i] - 1.0));
+    return out;
+  };
+  const double stochastic = worst(losses_with("stochastic", "bf16", true)),
+               nearest = worst(losses_with("nearest", "bf16", false));
+  fmt::print(
+      "losses {:.3f} to {:.3f}; worst relative difference of a step {:.1e}, to nearest {:.1e}\n",
+      fp32.front(), fp32.back(), stochastic, nearest);
+  EXPECT_LT(fp32.back(), fp32.front() - 2.0) << "it learns";
+  // About 1e-3 was found: a moment's errors, 2^-8 of it and independent, cancel over steps and
+  // elements. Truncated moments, whose errors do not, are off by more.
+  EXPECT_LT(stochastic, 5e-3);
+}
+
 // What is drawn depends on the number of updates, which a checkpoint has; and on the elements, so
 // on another number of ranks only what the gradients' last bits change is different.
 TEST_F(TrainerTest, ResumeWithBf16MomentsIsBitwiseTheRunThatNeverStopped) {
