@@ -401,9 +401,9 @@ std::string describe_checkpoint(const std::string& path, bool verify) {
                          dtype_name(parts[0].file->entry(name).dtype), Reader::shape_text(shape),
                          parts.size() > 1 ? fmt::format(" in {} parts", parts.size()) : "");
   }
-  out += fmt::format("{} shards, {}, {} parameters, {} moments{}\n",
-                     reader.manifest().at("shards").size(), format_bytes(double(bytes)), parameters,
-                     dtype_name(moment_dtype_of(reader.manifest())),
+  out += fmt::format("{} shards, {}, {} moments, {} parameters{}\n",
+                     reader.manifest().at("shards").size(), format_bytes(double(bytes)),
+                     dtype_name(moment_dtype_of(reader.manifest())), parameters,
                      verify ? "; every checksum is right" : "");
   return out + table;
 }
