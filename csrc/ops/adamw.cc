@@ -35,12 +35,12 @@ void check_range(const AdamWRange& r, DType moment_dtype) {
 
 }  // namespace
 
-AdamWList make_adamw_list(const Context& ctx, std::vector<AdamWRange> ranges, Arena& arena) {
+AdamWList make_adamw_list(const Context& ctx, const std::vector<AdamWRange>& ranges, Arena& arena) {
   AdamWList list;
   if (!ranges.empty()) list.moment_dtype = ranges[0].first_moment.dtype;
-  for (AdamWRange& r : ranges) {
+  for (const AdamWRange& r : ranges) {
     check_range(r, list.moment_dtype);
-    if (r.weight.num_elements() > 0) list.ranges.push_back(std::move(r));
+    if (r.weight.num_elements() > 0) list.ranges.push_back(r);
   }
   if (!ctx.device.is_cpu()) list.table = cuda::make_adamw_table(ctx, list, arena);
   return list;

@@ -195,14 +195,16 @@ void set_from_full(const Context& ctx, Parameter& p, StateKind kind, const float
   const bool inference = !p.master.defined();
   const Tensor to = inference ? p.weight.view({p.weight.num_elements()}) : shard_of(p, kind);
   const int64_t begin = inference ? 0 : p.begin, end = inference ? to.num_elements() : p.end;
-  Context host = ctx;
+  const bool on_cpu = ctx.device.is_cpu();
+  Context host = ctx;  // which has `full`, so it rounds
   host.device = {};
-  std::vector<BFloat16> rounded(to.dtype == DType::bf16 ? size_t(end - begin) : 0);
+  std::vector<BFloat16> rounded(!on_cpu && to.dtype == DType::bf16 ? size_t(end - begin) : 0);
   for_each_run(p.block, begin, end, [&](const ElementRun& run) {
     Tensor from = make_tensor(const_cast<float*>(full) + run.full, DType::f32, {run.count});
     const Tensor part = to.slice(0, run.local - begin, run.local - begin + run.count);
     if (to.dtype == DType::bf16) {
-      const Tensor out = make_tensor(rounded.data() + run.local - begin, to.dtype, {run.count});
+      const Tensor out =
+          on_cpu ? part : make_tensor(rounded.data() + run.local - begin, to.dtype, {run.count});
       convert(host, from, out);
       from = out;
     }

@@ -39,8 +39,9 @@ AdamWState make_shared(TensorBox& box) {
   return {box.zeros(DType::f64, {1}), box.zeros(DType::i64, {1})};
 }
 
-void step(const Context& ctx, const AdamWState& shared, const AdamWOptions& o, Ranges ranges) {
-  const AdamWList list = make_adamw_list(ctx, std::move(ranges), *ctx.workspace);
+void step(const Context& ctx, const AdamWState& shared, const AdamWOptions& o,
+          const Ranges& ranges) {
+  const AdamWList list = make_adamw_list(ctx, ranges, *ctx.workspace);
   begin_adamw_step(ctx, shared);
   adamw_step(ctx, shared, o, list);
 }

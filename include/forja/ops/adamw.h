@@ -52,7 +52,7 @@ struct AdamWList {
   Tensor table;  // [bytes] u8: the ranges as the kernels of a GPU read them; undefined on the CPU
 };
 // Checks the ranges and puts their table into the arena.
-AdamWList make_adamw_list(const Context& ctx, std::vector<AdamWRange> ranges, Arena& arena);
+AdamWList make_adamw_list(const Context& ctx, const std::vector<AdamWRange>& ranges, Arena& arena);
 
 // sum[0] = the sum of the squares of all gradients that count, in fp64; sum [1] f64. Deterministic
 // for given sizes, whatever the threads.
