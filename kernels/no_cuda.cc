@@ -24,7 +24,6 @@ void fill(void*, DType, int64_t, float, KernelStream) { no_cuda(); }
 void convert(const void*, DType, void*, DType, int64_t, KernelStream) { no_cuda(); }
 void add(const void*, DType, const void*, DType, void*, DType, int64_t, KernelStream) { no_cuda(); }
 void matmul(const MatmulProblem&, KernelStream) { no_cuda(); }
-void add_sum_of_squares(const float*, int64_t, double*, double*, KernelStream) { no_cuda(); }
 void find_non_finite(const void*, DType, int64_t, int64_t*, KernelStream) { no_cuda(); }
 void fill_normal(float*, int64_t, uint64_t, int64_t, float, float, KernelStream) { no_cuda(); }
 void dropout(const void*, void*, DType, int64_t, float, uint64_t, int64_t, KernelStream) {
@@ -55,8 +54,9 @@ void log_probability(const float*, const float*, const float*, const int32_t*, f
   no_cuda();
 }
 void rescale_sum_exp(const float*, const float*, float*, int64_t, KernelStream) { no_cuda(); }
+void sum_of_squares(const AdamWList&, double*, double*, KernelStream) { no_cuda(); }
 void begin_adamw_step(const AdamWStep&, KernelStream) { no_cuda(); }
-void adamw_step(const AdamWStep&, const AdamWSettings&, const AdamWTensors&, KernelStream) {
+void adamw_step(const AdamWStep&, const AdamWSettings&, const AdamWList&, KernelStream) {
   no_cuda();
 }
 void embedding_lookup(LookupMode, const Lookup&, const Rows&, const Rows&, DType, KernelStream) {

@@ -107,13 +107,25 @@ def statistics_of_rows(x):
     return m, (f - m).exp().sum(-1)
 
 
+def optimizer_step(case):
+    """PyTorch has no bf16 moments beside fp32 weights, so no peer for those cases."""
+    sizes = case["tensors"] * [case["elements"]]
+    if case.get("moments") == "bf16":
+        return {}
+    gradients = [normal(n, dtype=torch.float32) for n in sizes]
+    if case["op"] == "sum_of_squares":
+        return {"get_total_norm": seconds(lambda _: torch.nn.utils.get_total_norm(gradients, foreach=True))}
+    parameters = [torch.nn.Parameter(normal(n, dtype=torch.float32)) for n in sizes]
+    for p, g in zip(parameters, gradients):
+        p.grad = g
+    optimizer = torch.optim.AdamW(parameters, fused=True)
+    return {"fused": seconds(lambda _: optimizer.step())}
+
+
 def memory_bound(case):
     op = case["op"]
-    if op == "adamw":
-        p = torch.nn.Parameter(normal(case["elements"], dtype=torch.float32))
-        p.grad = normal(case["elements"], dtype=torch.float32)
-        optimizer = torch.optim.AdamW([p], fused=True)
-        return {"fused": seconds(lambda _: optimizer.step())}
+    if op in ("adamw", "sum_of_squares"):
+        return optimizer_step(case)
     n, h = case["rows"], case["columns"]
     if op == "copy fp32":
         x, y = normal(n, h, dtype=torch.float32), normal(n, h, dtype=torch.float32)
@@ -143,8 +155,10 @@ def table(cases):
     lines = ["| case | Forja | rate | PyTorch | PyTorch's time / Forja's |", "| --- | --- | --- | --- | --- |"]
     for c in cases:
         what = ", ".join(f"{v}" if k == "op" else f"{k} {v}" for k, v in c.items()
-                         if k not in ("seconds", "p5", "p95", "tflops", "gbytes_per_s", "pytorch", "ratio"))
+                         if k not in ("seconds", "p5", "p95", "tflops", "gbytes_per_s", "percent_of_copy", "pytorch", "ratio"))
         rate = f"{c['tflops']:.0f} TFLOP/s" if "tflops" in c else f"{c['gbytes_per_s']:.0f} GB/s"
+        if "percent_of_copy" in c:
+            rate += f" ({c['percent_of_copy']:.0f} % of a copy's)"
         peers = ", ".join(f"{k} {v * 1e3:.3f} ms" for k, v in c["pytorch"].items()) or "-"
         ratio = f"{c['ratio']:.2f}" if "ratio" in c else "-"
         spread = f"{c['seconds'] * 1e3:.3f} ms ({c['p5'] * 1e3:.3f}-{c['p95'] * 1e3:.3f})"

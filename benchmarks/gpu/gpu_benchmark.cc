@@ -59,7 +59,12 @@ class Bench {
     name["p5"] = at(0.05);
     name["p95"] = at(0.95);
     if (flops > 0) name["tflops"] = flops / at(0.5) * 1e-12;
-    if (bytes > 0) name["gbytes_per_s"] = bytes / at(0.5) * 1e-9;
+    if (bytes > 0) {
+      const double rate = bytes / at(0.5) * 1e-9;
+      if (name["op"] == "copy fp32") copy_rate_ = rate;
+      name["gbytes_per_s"] = rate;
+      if (copy_rate_ > 0) name["percent_of_copy"] = 100.0 * rate / copy_rate_;
+    }
     results_.push_back(name);
     std::fprintf(stderr, "%s\n", name.dump().c_str());
   }
@@ -99,6 +104,7 @@ class Bench {
  private:
   int repeats_;
   int64_t seed_ = 0;
+  double copy_rate_ = 0.0;  // GB/s of the copy, which is the first case
   Arena arena_{"tensors", kGpu, int64_t(24) << 30}, workspace_{"workspace", kGpu, int64_t(6) << 30};
   GpuStream stream_{kGpu};
   Context context_{kGpu, &workspace_, stream_.handle()};
@@ -246,21 +252,40 @@ void bench_memory(Bench& b) {
           double(rows_of_logits * vocabulary) * 2, 1,
           [&](int) { softmax_statistics(ctx, logits, targets, 0, maximum, sum, target); });
   }
-  {
-    const ArenaScope scope(b.arena());
-    const int64_t count = int64_t(1) << 28;
-    const auto state = [&](DType d) { return b.normal(d, {count}); };
-    const Tensor g = state(DType::f32), w = state(DType::f32), m = state(DType::f32),
-                 v = b.empty(DType::f32, {count}), compute = b.empty(t, {count});
-    fill_value(ctx, v, 1.0f);
-    const AdamWState shared{b.empty(DType::f64, {1}), b.empty(DType::i64, {1})};
-    fill_zero(ctx, shared.sum_of_squares);
-    fill_zero(ctx, shared.num_updates);
-    begin_adamw_step(ctx, shared);
-    const AdamWOptions options{1e-4f, 0.9f, 0.95f, 1e-8f, 0.1f, 1.0f};
-    b.run({{"op", "adamw"}, {"elements", count}}, 0, double(count) * (4 * 4 + 3 * 4 + 2), 1,
-          [&](int) { adamw_step(ctx, shared, options, g, w, m, v, compute); });
+}
+
+// 2^28 elements in one tensor, or in thousands: what that takes longer is what the list costs. Bytes
+// an element: kernels/optimizer.
+void bench_optimizer(Bench& b, DType moments, Rounding rounding, int64_t tensors) {
+  const ArenaScope scope(b.arena());
+  const Context& ctx = b.context();
+  const int64_t count = (int64_t(1) << 28) / tensors;
+  std::vector<AdamWRange> ranges;
+  for (int64_t i = 0; i < tensors; ++i) {
+    ranges.push_back({.gradient = b.normal(DType::f32, {count}),
+                      .weight = b.normal(DType::f32, {count}),
+                      .first_moment = b.normal(moments, {count}),
+                      .second_moment = b.empty(moments, {count}),
+                      .compute_weight = b.empty(DType::bf16, {count})});
+    fill_value(ctx, ranges.back().second_moment, 1.0f);
   }
+  const AdamWState shared{b.empty(DType::f64, {1}), b.empty(DType::i64, {1})};
+  fill_zero(ctx, shared.sum_of_squares);
+  fill_zero(ctx, shared.num_updates);
+  begin_adamw_step(ctx, shared);
+  const AdamWList list = make_adamw_list(ctx, ranges, b.arena());
+  const AdamWOptions options{1e-4f, 0.9f, 0.95f, 1e-8f, 0.1f, 1.0f, rounding};
+  const auto elements = double(tensors * count);
+  Json name = {{"op", "adamw"},
+               {"elements", count},
+               {"tensors", tensors},
+               {"moments", std::string(dtype_name(moments))}};
+  if (rounding == Rounding::stochastic) name["rounding"] = "stochastic";
+  b.run(name, 0, elements * double(4 + 8 + 4 * dtype_bytes(moments) + 2), 1,
+        [&](int) { adamw_step(ctx, shared, options, list); });
+  if (moments == DType::bf16) return;
+  b.run({{"op", "sum_of_squares"}, {"elements", count}, {"tensors", tensors}}, 0, elements * 4, 1,
+        [&](int) { sum_of_squares(ctx, list, shared.sum_of_squares); });
 }
 
 int run(bool quick) {
@@ -270,6 +295,11 @@ int run(bool quick) {
   }
   Bench bench(quick);
   bench_memory(bench);
+  for (const int64_t tensors : {1, 4096}) {
+    bench_optimizer(bench, DType::f32, Rounding::nearest, tensors);
+    bench_optimizer(bench, DType::bf16, Rounding::nearest, tensors);
+    bench_optimizer(bench, DType::bf16, Rounding::stochastic, tensors);
+  }
   bench_matmuls(bench, quick);
   for (const int64_t length : {4096, 8192, 16384}) bench_attention(bench, length, 64, 8, 128);
   bench_attention(bench, 4096, 16, 16, 64);

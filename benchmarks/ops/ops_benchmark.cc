@@ -238,12 +238,12 @@ void softmax_benchmark(State& state, DType dtype, bool gradient) {
   report_bytes(state, double(logits.num_bytes()) * (gradient ? 2.0 : 1.0));
 }
 
-void adamw_benchmark(State& state, bool bf16) {
+void adamw_benchmark(State& state, bool copies, DType moments, Rounding rounding) {
   Bench b;
   const int64_t n = 38597376;  // the embedding of GPT-2
   const Tensor g = b.random(DType::f32, {n}, 1e-3f), w = b.random(DType::f32, {n}),
-               m = b.zeros(DType::f32, {n});
-  const Tensor v = b.zeros(DType::f32, {n}), c = bf16 ? b.zeros(DType::bf16, {n}) : Tensor{};
+               m = b.zeros(moments, {n});
+  const Tensor v = b.zeros(moments, {n}), c = copies ? b.zeros(DType::bf16, {n}) : Tensor{};
   const AdamWState adamw{b.zeros(DType::f64, {1}), b.zeros(DType::i64, {1})};
   begin_adamw_step(b.ctx, adamw);
   const AdamWOptions options{.lr = 1e-3f,
@@ -251,9 +251,20 @@ void adamw_benchmark(State& state, bool bf16) {
                              .beta2 = 0.95f,
                              .eps = 1e-8f,
                              .weight_decay = 0.1f,
-                             .clip_norm = 1};
-  for (auto _ : state) adamw_step(b.ctx, adamw, options, g, w, m, v, c);
-  report_bytes(state, double(n) * (bf16 ? 30 : 28));
+                             .clip_norm = 1,
+                             .rounding = rounding};
+  const AdamWList list = make_adamw_list(b.ctx, {{g, w, m, v, c}}, b.arena);
+  for (auto _ : state) adamw_step(b.ctx, adamw, options, list);
+  report_bytes(state, double(n) * double(12 + 4 * dtype_bytes(moments) + (copies ? 2 : 0)));
+}
+
+void sum_of_squares_benchmark(State& state) {
+  Bench b;
+  const int64_t n = int64_t(1) << 25;
+  const Tensor x = b.random(DType::f32, {n}), sum = b.zeros(DType::f64, {1});
+  const AdamWList list = make_adamw_list(b.ctx, {{x, x, x, x}}, b.arena);
+  for (auto _ : state) sum_of_squares(b.ctx, list, sum);
+  report_bytes(state, 4.0 * double(n));
 }
 
 void rope_benchmark(State& state, DType dtype) {
@@ -343,8 +354,17 @@ void register_passes(DType dtype, const std::string& suffix) {
   add_benchmark("softmax_gradient" + suffix,
                 [=](State& state) { softmax_benchmark(state, dtype, true); });
   add_benchmark("rope" + suffix, [=](State& state) { rope_benchmark(state, dtype); });
-  add_benchmark("adamw" + suffix,
-                [=](State& state) { adamw_benchmark(state, dtype == DType::bf16); });
+  // bf16 here: with a copy for computing.
+  const bool copies = dtype == DType::bf16;
+  add_benchmark("adamw" + suffix, [=](State& state) {
+    adamw_benchmark(state, copies, DType::f32, Rounding::nearest);
+  });
+  add_benchmark("adamw_bf16_moments" + suffix, [=](State& state) {
+    adamw_benchmark(state, copies, DType::bf16, Rounding::nearest);
+  });
+  add_benchmark("adamw_bf16_moments_stochastic" + suffix, [=](State& state) {
+    adamw_benchmark(state, copies, DType::bf16, Rounding::stochastic);
+  });
 }
 
 void register_elementwise() {
@@ -363,9 +383,7 @@ void register_elementwise() {
   add_one("bias_gradient", 4, [](Bench& b, T x, T y, T) {
     bias_gradient(b.ctx, x.view({x.num_elements() / 4096, 4096}), y.slice(0, 0, 4096));
   });
-  add_one("sum_of_squares", 4, [](Bench& b, T x, T, T z) {
-    add_sum_of_squares(b.ctx, x, make_tensor(z.data, DType::f64, {1}));
-  });
+  add_benchmark("sum_of_squares", sum_of_squares_benchmark);
 }
 
 }  // namespace

@@ -10,6 +10,7 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 
+#include "forja/base/dispatch.h"
 #include "forja/base/error.h"
 #include "forja/base/hash.h"
 #include "forja/base/text.h"
@@ -52,11 +53,12 @@ std::vector<Part> parts_to_write(const ParameterStore& store, const CheckpointCo
     at += p->block.num_elements();
     if (owner != copy.index) continue;
     int64_t begin = p->end, end = p->begin;
-    for_each_own_range(*p, [&](int64_t b, int64_t e) {
-      FORJA_CHECK(begin >= end || b == end, "{} is in several pieces", p->spec.name);
-      begin = std::min(begin, b);
-      end = std::max(end, e);
-    });
+    for (const ParameterRange& range : ranges_of_shard(*p)) {
+      if (!range.own) continue;
+      FORJA_CHECK(begin >= end || range.begin == end, "{} is in several pieces", p->spec.name);
+      begin = std::min(begin, range.begin);
+      end = std::max(end, range.end);
+    }
     if (begin >= end) continue;
     for (const auto& [kind, prefix] : kStates) {
       Part part{prefix + p->spec.name, p.get(), begin, end,
@@ -178,6 +180,17 @@ TrainState state_of(const Json& manifest) {
   return {s.at("step"), s.at("samples"), s.at("tokens"), s.at("num_updates"), s.at("seed")};
 }
 
+// All moments have one dtype.
+DType moment_dtype_of(const Json& manifest) {
+  for (const Json& shard : manifest.at("shards")) {
+    for (const Json& t : shard.at("tensors")) {
+      if (t.at("name").get<std::string>().rfind("first_moment/", 0) == 0)
+        return t.at("dtype") == dtype_name(DType::bf16) ? DType::bf16 : DType::f32;
+    }
+  }
+  return DType::f32;
+}
+
 // All shards of a checkpoint, opened and checked against the manifest.
 class Reader {
  public:
@@ -197,9 +210,8 @@ class Reader {
   }
 
   const Json& manifest() const { return manifest_; }
-  bool has(const std::string& name) const { return tensors_.count(name) > 0; }
-  // The full parameter, its parts put together, their checksums verified; `shape` is what the model
-  // wants.
+  // The full parameter in fp32, its parts put together, their checksums verified; `shape` is what
+  // the model wants.
   std::vector<float> read(const std::string& name, const std::vector<int64_t>& shape) const {
     const auto found = tensors_.find(name);
     if (found == tensors_.end()) fail_input("{}: no tensor {}", path_, name);
@@ -214,8 +226,11 @@ class Reader {
       }
       const Tensor t = verified(stored);
       for_each_run_of(stored, [&](const ElementRun& run) {
-        std::memcpy(full.data() + run.full, t.ptr<float>() + run.local,
-                    size_t(run.count) * sizeof(float));
+        dispatch_float(t.dtype, [&]<class T>() {
+          const T* from = t.ptr<T>() + run.local;
+          std::transform(from, from + run.count, full.begin() + run.full,
+                         [](T x) { return float(x); });
+        });
         covered += run.count;
       });
     }
@@ -237,7 +252,8 @@ class Reader {
       fail_input("{}: tensor {} is damaged: checksum {}, expected {}", stored.file->path(), name,
                  hash, expected);
     }
-    if (t.dtype != DType::f32) fail_input("{}: {} is not fp32", stored.file->path(), name);
+    if (t.dtype != DType::f32 && t.dtype != DType::bf16)
+      fail_input("{}: {} is neither fp32 nor bf16", stored.file->path(), name);
     return t;
   }
   static std::vector<int64_t> full_shape(const Stored& stored) {
@@ -356,6 +372,10 @@ TrainState load_checkpoint(const Context& ctx, const std::string& path, Paramete
 
 TrainState read_checkpoint_state(const std::string& path) { return state_of(read_manifest(path)); }
 
+DType checkpoint_moment_dtype(const std::string& path) {
+  return moment_dtype_of(read_manifest(path));
+}
+
 std::string describe_checkpoint(const std::string& path, bool verify) {
   const Reader reader(path);
   const Json& state = reader.manifest().at("state");
@@ -381,8 +401,9 @@ std::string describe_checkpoint(const std::string& path, bool verify) {
                          dtype_name(parts[0].file->entry(name).dtype), Reader::shape_text(shape),
                          parts.size() > 1 ? fmt::format(" in {} parts", parts.size()) : "");
   }
-  out += fmt::format("{} shards, {}, {} parameters{}\n", reader.manifest().at("shards").size(),
-                     format_bytes(double(bytes)), parameters,
+  out += fmt::format("{} shards, {}, {} moments, {} parameters{}\n",
+                     reader.manifest().at("shards").size(), format_bytes(double(bytes)),
+                     dtype_name(moment_dtype_of(reader.manifest())), parameters,
                      verify ? "; every checksum is right" : "");
   return out + table;
 }

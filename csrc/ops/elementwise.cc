@@ -57,18 +57,6 @@ void bias_gradient(const Context& ctx, const Tensor& dy, const Tensor& bias_grad
   cpu::bias_gradient(dy, bias_gradient, partial);
 }
 
-void add_sum_of_squares(const Context& ctx, const Tensor& x, const Tensor& sum) {
-  check_dtype("add_sum_of_squares", "x", x, DType::f32);
-  check_contiguous("add_sum_of_squares", "x", x);
-  check_dtype("add_sum_of_squares", "sum", sum, DType::f64);
-  check_shape("add_sum_of_squares", "sum", sum, {1});
-  if (!ctx.device.is_cpu()) return cuda::add_sum_of_squares(ctx, x, sum);
-  ArenaScope scope(*ctx.workspace);
-  const Tensor partial = allocate(*ctx.workspace, DType::f64, {cpu::sum_blocks(x.num_elements())});
-  if (ctx.planning()) return;
-  cpu::add_sum_of_squares(x, sum, partial);
-}
-
 int64_t find_non_finite(const Context& ctx, const Tensor& x) {
   check_float("find_non_finite", "x", x);
   check_contiguous("find_non_finite", "x", x);

@@ -87,4 +87,20 @@ void for_each_run(const LocalBlock& block, int64_t begin, int64_t end,
   }
 }
 
+std::vector<ParameterRange> ranges_of_shard(const Parameter& p) {
+  const LocalBlock& block = p.block;
+  std::vector<ParameterRange> out;
+  for (const LocalBlock::Rows& range : block.row_ranges) {
+    const int64_t begin = std::max(p.begin, range.local * block.columns),
+                  end = std::min(p.end, (range.local + range.count) * block.columns);
+    if (begin >= end) continue;
+    const int64_t full_row = range.full + begin / block.columns - range.local;
+    ElementMap elements{full_row * block.full_columns + block.first_column, begin % block.columns,
+                        block.columns, block.full_columns};
+    if (block.columns == block.full_columns) elements = {elements.first + elements.column};
+    out.push_back({begin, end, range.copy == 0 && !p.spec.tied_copy, elements});
+  }
+  return out;
+}
+
 }  // namespace forja

@@ -124,8 +124,8 @@ void ParameterStore::allocate_bucket(Bucket& bucket, Arena& weights, Arena& grad
   }
   bucket.master =
       dtype == DType::f32 ? bucket.weight_shard : allocate(optimizer, DType::f32, {own});
-  bucket.first_moment = allocate(optimizer, DType::f32, {own});
-  bucket.second_moment = allocate(optimizer, DType::f32, {own});
+  bucket.first_moment = allocate(optimizer, options_.moment_dtype, {own});
+  bucket.second_moment = allocate(optimizer, options_.moment_dtype, {own});
 }
 
 // Which part of each parameter is in this rank's shard.
@@ -185,25 +185,6 @@ void ParameterStore::clear_gradients(const Context& ctx) {
   for (Bucket& b : buckets_) fill_zero(ctx, b.shards_gradients ? b.gradient_shard : b.gradients);
 }
 
-void ParameterStore::add_sum_of_squares(const Context& ctx, const Tensor& sum) const {
-  for (const auto& p : parameters_) {
-    for_each_own_range(*p, [&](int64_t begin, int64_t end) {
-      forja::add_sum_of_squares(ctx, p->reduced_gradient.slice(0, begin - p->begin, end - p->begin),
-                                sum);
-    });
-  }
-}
-
-void for_each_own_range(const Parameter& p, const std::function<void(int64_t, int64_t)>& body) {
-  if (p.spec.tied_copy) return;
-  for (const LocalBlock::Rows& range : p.block.row_ranges) {
-    if (range.copy > 0) continue;
-    const int64_t begin = std::max(p.begin, range.local * p.block.columns),
-                  end = std::min(p.end, (range.local + range.count) * p.block.columns);
-    if (begin < end) body(begin, end);
-  }
-}
-
 Tensor shard_of(const Parameter& p, StateKind kind) {
   return kind == StateKind::weight         ? p.master
          : kind == StateKind::first_moment ? p.first_moment
@@ -214,14 +195,20 @@ void set_from_full(const Context& ctx, Parameter& p, StateKind kind, const float
   const bool inference = !p.master.defined();
   const Tensor to = inference ? p.weight.view({p.weight.num_elements()}) : shard_of(p, kind);
   const int64_t begin = inference ? 0 : p.begin, end = inference ? to.num_elements() : p.end;
+  const bool on_cpu = ctx.device.is_cpu();
+  Context host = ctx;  // which has `full`, so it rounds
+  host.device = {};
+  std::vector<BFloat16> rounded(!on_cpu && to.dtype == DType::bf16 ? size_t(end - begin) : 0);
   for_each_run(p.block, begin, end, [&](const ElementRun& run) {
-    const Tensor from = make_tensor(const_cast<float*>(full) + run.full, DType::f32, {run.count});
+    Tensor from = make_tensor(const_cast<float*>(full) + run.full, DType::f32, {run.count});
     const Tensor part = to.slice(0, run.local - begin, run.local - begin + run.count);
-    if (part.dtype == DType::f32) {
-      copy_bytes(ctx, part.data, from.data, from.num_bytes());
-    } else {
-      convert(ctx, from, part);
+    if (to.dtype == DType::bf16) {
+      const Tensor out =
+          on_cpu ? part : make_tensor(rounded.data() + run.local - begin, to.dtype, {run.count});
+      convert(host, from, out);
+      from = out;
     }
+    copy_bytes(ctx, part.data, from.data, from.num_bytes());
   });
   synchronize(ctx);  // `full` is the caller's
 }

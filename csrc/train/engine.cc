@@ -26,6 +26,7 @@ std::unique_ptr<GpuStream> make_stream(Device device, const MemoryPlan* plan) {
 
 StoreOptions store_options(const EngineConfig& config, const Mesh& mesh) {
   return {.compute_dtype = config.compute_dtype,
+          .moment_dtype = config.optimizer.moment_dtype(),
           .use = StoreUse::training,
           .tp_rank = mesh.coordinates.tp,
           .tp_size = mesh.dims.tp,
@@ -105,7 +106,8 @@ TrainEngine::TrainEngine(const EngineConfig& config, Mesh& mesh, const MemoryPla
   make_stages(plan);
   store_.allocate_all(weights_, gradients_, optimizer_arena_);
   for (auto& stage : stages_) stage->decoder->allocate_constants(context_, weights_);
-  optimizer_ = std::make_unique<Optimizer>(context_, store_, config.optimizer, optimizer_arena_);
+  optimizer_ = std::make_unique<Optimizer>(context_, store_, config.optimizer, config.seed,
+                                           optimizer_arena_);
   sync_ = std::make_unique<ParameterSync>(store_, mesh, times_, weights_, gradients_);
   work_ = std::make_unique<Work>(*this);
   executor_ = std::make_unique<PipelineExecutor>(schedule(config.num_microbatches), *mesh.pp,

@@ -1,34 +1,62 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "forja/train/optimizer.h"
 
-#include "forja/ops/elementwise.h"
+#include "forja/base/hash.h"
+#include "forja/base/philox.h"
 
 namespace forja {
+namespace {
 
-Optimizer::Optimizer(const Context& ctx, ParameterStore& store, const OptimizerConfig& config,
-                     Arena& arena)
-    : store_(store), config_(config) {
+constexpr uint64_t kRoundingStream = 0xB16;
+
+// Of this rank's shards.
+std::vector<AdamWRange> ranges_of(const ParameterStore& store, uint64_t seed) {
+  std::vector<AdamWRange> out;
+  for (const auto& p : store.all()) {
+    const uint64_t key = mix_key(mix_key(seed, kRoundingStream), hash_text(p->spec.name));
+    for (const ParameterRange& range : ranges_of_shard(*p)) {
+      const auto part = [&](const Tensor& t) {
+        return t.slice(0, range.begin - p->begin, range.end - p->begin);
+      };
+      const bool copies = p->master.dtype != p->weight_shard.dtype;
+      out.push_back({.gradient = part(p->reduced_gradient),
+                     .weight = part(p->master),
+                     .first_moment = part(p->first_moment),
+                     .second_moment = part(p->second_moment),
+                     .compute_weight = copies ? part(p->weight_shard) : Tensor{},
+                     .decays = p->spec.decay,
+                     .counts = range.own,
+                     .key = key,
+                     .elements = range.elements});
+    }
+  }
+  return out;
+}
+
+}  // namespace
+
+Optimizer::Optimizer(const Context& ctx, const ParameterStore& store, const OptimizerConfig& config,
+                     uint64_t seed, Arena& arena)
+    : config_(config), list_(make_adamw_list(ctx, ranges_of(store, seed), arena)) {
   state_.sum_of_squares = allocate(arena, DType::f64, {1});
   state_.num_updates = allocate(arena, DType::i64, {1});
   set_num_updates(ctx, 0);
 }
 
 void Optimizer::step(const Context& ctx, double lr, Communicator& copy, TimeSplit& times) {
-  fill_zero(ctx, state_.sum_of_squares);
-  store_.add_sum_of_squares(ctx, state_.sum_of_squares);
+  sum_of_squares(ctx, list_, state_.sum_of_squares);
   times.wait(copy.all_reduce(state_.sum_of_squares, ReduceOp::sum, {"gradient norm"}),
              TimeKind::wait_dp);
   begin_adamw_step(ctx, state_);
-  AdamWOptions options{
-      float(lr), float(config_.betas[0]), float(config_.betas[1]), float(config_.eps),
-      0.0f,      float(config_.clip_norm)};
-  for (const auto& p : store_.all()) {
-    if (p->begin == p->end) continue;
-    options.weight_decay = p->spec.decay ? float(config_.weight_decay) : 0.0f;
-    const bool copies = p->master.dtype != p->weight_shard.dtype;
-    adamw_step(ctx, state_, options, p->reduced_gradient, p->master, p->first_moment,
-               p->second_moment, copies ? p->weight_shard : Tensor{});
-  }
+  const AdamWOptions options{
+      .lr = float(lr),
+      .beta1 = float(config_.betas[0]),
+      .beta2 = float(config_.betas[1]),
+      .eps = float(config_.eps),
+      .weight_decay = float(config_.weight_decay),
+      .clip_norm = float(config_.clip_norm),
+      .rounding = config_.stochastic_rounding ? Rounding::stochastic : Rounding::nearest};
+  adamw_step(ctx, state_, options, list_);
   copy_bytes(ctx, &sum_of_squares_, state_.sum_of_squares.data, sizeof sum_of_squares_);
   copy_bytes(ctx, &num_updates_, state_.num_updates.data, sizeof num_updates_);
 }

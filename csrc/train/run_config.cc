@@ -30,14 +30,16 @@ void TrainConfig::visit(ConfigVisitor& v) {
           "Sequences that a rank computes at a time; 0 means all of its own.",
           not_negative<int64_t>());
   v.section("batch_ramp", batch_ramp, "Smaller batches at the start.");
-  v.field("precision", precision, "Of computing; master weights, moments and reductions are fp32.",
+  v.field("precision", precision,
+          "Of computing; master weights and reductions are fp32, moments optimizer.state_dtype.",
           one_of({"fp32", "bf16"}));
   v.field("device", device, "auto: a GPU for each rank where there are any, else the CPU.",
           one_of({"auto", "cpu", "cuda"}));
   v.field("ranks_per_gpu", ranks_per_gpu,
           "Ranks that share a GPU: to try layouts of many ranks on few GPUs; 1 for speed.",
           between(int64_t(1), int64_t(64)));
-  v.field("seed", seed, "Of initial weights, data order and dropout.", not_negative<int64_t>());
+  v.field("seed", seed, "Of initial weights, data order, dropout and stochastic rounding.",
+          not_negative<int64_t>());
   v.field("resume", resume,
           "auto: continue from the newest checkpoint of the run directory; never: start a new run.",
           one_of({"auto", "never"}));
@@ -78,8 +80,23 @@ void OptimizerConfig::visit(ConfigVisitor& v) {
           not_negative<double>());
   v.field("clip_norm", clip_norm, "Largest global gradient norm; 0 means no clipping.",
           not_negative<double>());
+  v.field(
+      "state_dtype", state_dtype,
+      "Of both moments; bf16 halves their 8 bytes a parameter. Arithmetic and master weights are "
+      "fp32.",
+      one_of({"fp32", "bf16"}));
+  v.field(
+      "stochastic_rounding", stochastic_rounding,
+      "Round bf16 moments up or down at random, right on average: to nearest, a second moment "
+      "never shrinks where betas[1] is above 0.998. The bf16 weights that compute are rounded to "
+      "nearest all the same: their fp32 masters keep what is lost.");
   v.section("schedule", schedule, "Learning rate over the run.");
   if (!v.reading()) return;
+  if (stochastic_rounding && state_dtype != "bf16") {
+    v.fault("stochastic_rounding", fmt::format("is of bf16 moments, state_dtype is {}: set "
+                                               "state_dtype to bf16, or this to false",
+                                               state_dtype));
+  }
   const bool good =
       betas.size() == 2 && betas[0] >= 0 && betas[0] < 1 && betas[1] >= 0 && betas[1] < 1;
   if (!good) v.fault("betas", "expected two numbers, each 0 or greater and less than 1");

@@ -12,7 +12,8 @@ namespace forja {
 namespace {
 
 // What makes a run the same run: the model, the data and everything that enters the weights. Its
-// length, evaluation, saving and layout may change, and data may move to another folder.
+// length, evaluation, saving and layout may change, data may move to another folder, and moments
+// may be kept in another dtype.
 std::string identity(RunConfig config, std::string (*part)(RunConfig&)) { return part(config); }
 
 std::string model_of(RunConfig& c) {
@@ -25,6 +26,8 @@ std::string data_of(RunConfig& c) {
   return print_config([&](ConfigVisitor& v) { c.data.visit(v); });
 }
 std::string optimizer_of(RunConfig& c) {
+  c.optimizer.state_dtype = OptimizerConfig().state_dtype;
+  c.optimizer.stochastic_rounding = false;
   return print_config([&](ConfigVisitor& v) { c.optimizer.visit(v); });
 }
 std::string seed_of(RunConfig& c) { return std::to_string(c.train.seed); }

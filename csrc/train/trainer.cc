@@ -307,12 +307,20 @@ class Trainer {
              config_.train.global_batch_size, config_.data.sequence_length, config_.train.precision,
              format_bytes(double(plan.total())), describe(plan));
     const std::string resume = load_newest(*engine_, checkpoints);
-    if (!resume.empty()) log_info("continuing from {} (step {})", resume, state_.step);
+    if (!resume.empty()) log_resumed(resume);
     if (resume.empty() && !config_.init.from.empty())
       log_info("starting from the weights of {}", config_.init.from);
     engine_->weights_changed();
     engine_->set_vote([this] { return (stop_reason_ = wish_to_stop()) != nullptr; });
     state_.seed = uint64_t(config_.train.seed);
+  }
+
+  void log_resumed(const std::string& path) const {
+    const DType saved = checkpoint_moment_dtype(path), kept = config_.optimizer.moment_dtype();
+    log_info("continuing from {} (step {}){}", path, state_.step,
+             saved == kept ? ""
+                           : fmt::format(", its {} moments converted to {}", dtype_name(saved),
+                                         dtype_name(kept)));
   }
 
   void load_initial_weights(TrainEngine& engine) {

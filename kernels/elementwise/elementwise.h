@@ -2,7 +2,6 @@
 // Simple passes over contiguous elements. Pointers are the device's; everything is asynchronous.
 #pragma once
 
-#include <algorithm>
 #include <cstdint>
 
 #include "forja/base/dtype.h"
@@ -18,13 +17,6 @@ void convert(const void* in, DType in_dtype, void* out, DType out_dtype, int64_t
 void add(const void* a, DType a_dtype, const void* b, DType b_dtype, void* out, DType out_dtype,
          int64_t count, KernelStream stream);
 
-// sum[0] += sum of squares of x, in fp64. partial [sum_of_squares_blocks(count)] is scratch: the
-// order of additions depends on the count alone.
-inline int64_t sum_of_squares_blocks(int64_t count) {
-  return std::clamp<int64_t>((count + 4095) / 4096, 1, 1024);
-}
-void add_sum_of_squares(const float* x, int64_t count, double* sum, double* partial,
-                        KernelStream stream);
 // first[0] = the index of the first element that is not finite, or kNoneFound.
 inline constexpr int64_t kNoneFound = INT64_MAX;
 void find_non_finite(const void* x, DType dtype, int64_t count, int64_t* first,

@@ -1,15 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// Reductions of all elements to one number.
-// Sum of squares: threads go through the elements with a stride of the grid, whose size depends on
-// the count alone, and add in fp64; blocks write their sums, which one block adds in order.
-// First non-finite element: the smallest index is the same in whatever order it is found.
-// Bound by memory: the floor is the bytes of x over the bandwidth.
+// The first element that is not finite: the smallest index is the same in whatever order it is
+// found. Bound by memory: the floor is the bytes of x over the bandwidth.
 #include <algorithm>
 
 #include "forja/base/dispatch.h"
 #include "kernels/common/elements.cuh"
 #include "kernels/common/launch.h"
-#include "kernels/common/warp.cuh"
 #include "kernels/elementwise/elementwise.h"
 
 namespace forja::kernels {
@@ -17,11 +13,6 @@ namespace {
 
 constexpr int kThreads = 256;
 constexpr int kUnroll = 4;  // groups of a thread at a time
-constexpr int kFinalThreads = 1024;
-
-struct Sums {
-  SharedArray<double, 32> scratch;
-};
 
 // Calls body(value, index) for the elements of this thread, several loads at a time; zeros stand
 // for what is behind the last one.
@@ -43,23 +34,6 @@ __device__ __forceinline__ void for_elements(const T* x, int64_t count, bool ali
   }
 }
 
-__global__ void __launch_bounds__(kThreads)
-    sum_of_squares_kernel(const float* x, int64_t count, double* partial, bool aligned) {
-  double sum = 0.0;
-  for_elements(x, count, aligned,
-               [&](float value, int64_t) { sum += double(value) * double(value); });
-  sum = block_reduce<Sum>(sum, shared_storage<Sums>().scratch);
-  if (thread_index() == 0) partial[blockIdx.x] = sum;
-}
-
-__global__ void __launch_bounds__(kFinalThreads)
-    add_sums_kernel(const double* partial, int blocks, double* sum) {
-  double mine = 0.0;
-  for (int i = thread_index(); i < blocks; i += kFinalThreads) mine += partial[i];
-  mine = block_reduce<Sum>(mine, shared_storage<Sums>().scratch);
-  if (thread_index() == 0) sum[0] += mine;
-}
-
 __global__ void set_none_kernel(int64_t* first) {
   if (thread_index() == 0) first[0] = kNoneFound;
 }
@@ -77,16 +51,6 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 }  // namespace
-
-void add_sum_of_squares(const float* x, int64_t count, double* sum, double* partial,
-                        KernelStream stream) {
-  const int64_t blocks = sum_of_squares_blocks(count);
-  constexpr int64_t kShared = sizeof(Sums);
-  launch({"sum_of_squares", unsigned(blocks), kThreads, kShared}, stream, sum_of_squares_kernel, x,
-         count, partial, all_aligned16(x));
-  launch({"add_sums", 1, kFinalThreads, kShared}, stream, add_sums_kernel, partial, int(blocks),
-         sum);
-}
 
 void find_non_finite(const void* x, DType dtype, int64_t count, int64_t* first,
                      KernelStream stream) {

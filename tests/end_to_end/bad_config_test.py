@@ -60,6 +60,11 @@ class BadConfigTest(ForjaTest):
         )
         self.refuse_text(f"{start}  precision: fp8\n", "one of fp32, bf16", "found fp8")
         self.refuse_text(f"{start}optimizer: {{betas: [0.9]}}", "bad.yaml:4:20", "two numbers")
+        self.refuse_text(
+            f"{start}optimizer: {{stochastic_rounding: true}}",
+            "bad.yaml:4:34: optimizer.stochastic_rounding: is of bf16 moments, state_dtype is fp32",
+            "set state_dtype to bf16",
+        )
         self.refuse_text(f"{start}data: {{document_mask: maybe}}", "true or false", '"maybe"')
         self.refuse_text(f"{start}model: [1]", "bad.yaml:4:8: model: expected a mapping", "a list")
 

@@ -66,6 +66,14 @@ class LayoutsTest(ForjaTest):
         for a, b in zip(self.losses("alone"), self.losses("tp_pp")):
             self.assertLess(abs(a - b), 1e-2 * a)
 
+    def test_bf16_moments_are_rounded_alike(self):
+        moments = ["optimizer.state_dtype=bf16", "optimizer.stochastic_rounding=true"]
+        self.train("alone", *moments)
+        self.train("all", *moments, "train.verify_layout=true", *LAYOUTS["all"][1], ranks=8)
+        self.assert_same_losses(self.losses("alone"), self.losses("all"), "bf16 moments")
+        shutil.rmtree(self.checkpoint("all", 8))
+        self.assertIn("(step 4), its bf16 moments converted to fp32", self.train("all").err)
+
 
 class LayoutErrorsTest(ForjaTest):
     def refuse_layout(self, words, *overrides, ranks):

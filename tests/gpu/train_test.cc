@@ -47,6 +47,30 @@ TEST(GpuTraining, LlamaInBf16) { expect_follows({.compute_dtype = DType::bf16}, 
 TEST(GpuTraining, Gpt2InBf16) {
   expect_follows({.gpt2 = true, .compute_dtype = DType::bf16}, kBf16);
 }
+// The same words are drawn on both sides. Where their sums differ in the last bits, a moment is now
+// and then rounded to the other neighbour, 2^-8 of it away.
+TEST(GpuTraining, Bf16MomentsRoundedStochastically) {
+  expect_follows({.tp = 2, .moment_dtype = DType::bf16, .stochastic = true}, kFp32);
+}
+// A checkpoint's numbers are rounded on the host, where they are.
+TEST(GpuTraining, Bf16MomentsAreLoaded) {
+  if (num_gpus() == 0) GTEST_SKIP() << "needs a GPU";
+  const EngineConfig config = config_of({.device = kGpu, .moment_dtype = DType::bf16, .layers = 1});
+  const auto self = make_self_communicator();
+  Mesh mesh = make_mesh(*self, ParallelDims{}, mesh_options(config));
+  const MemoryPlan plan = TrainEngine::plan(config);
+  TrainEngine engine(config, mesh, &plan);
+  for (const auto& p : engine.store().all()) {
+    std::vector<float> full(size_t(p->spec.num_elements()));
+    for (size_t i = 0; i < full.size(); ++i) full[i] = 0.37f * float(i);
+    set_from_full(engine.context(), *p, StateKind::second_moment, full.data());
+    std::vector<BFloat16> found(full.size());
+    copy_bytes(engine.context(), found.data(), p->second_moment.data, int64_t(2 * full.size()));
+    synchronize(engine.context());
+    for (size_t i = 0; i < full.size(); ++i)
+      ASSERT_EQ(found[i].bits, BFloat16(full[i]).bits) << p->spec.name << ", element " << i;
+  }
+}
 TEST(GpuTraining, RecomputeInFull) { expect_follows({.recompute = "full"}, kFp32); }
 TEST(GpuTraining, TensorParallel) { expect_follows({.tp = 2}, kFp32); }
 TEST(GpuTraining, PipelineOfATiedModel) {

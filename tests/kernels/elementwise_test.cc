@@ -86,26 +86,6 @@ TEST(GpuElementwise, BiasGradient) {
   }
 }
 
-TEST(GpuElementwise, SumOfSquares) {
-  FORJA_REQUIRE_GPU();
-  for (const int64_t n : kSizes) {
-    for (const int64_t skip : {0, 1}) {
-      TensorBox cpu(1 << 20);
-      GpuBox gpu(1 << 20);
-      const Tensor x = cpu.normal(DType::f32, {n + skip}, 1), sum = cpu.zeros(DType::f64, {1});
-      *sum.ptr<double>() = 3.0;
-      const Tensor g_x = gpu.upload(x).slice(0, skip, n + skip);
-      const Tensor found = gpu.upload(sum), again = gpu.upload(sum);
-      add_sum_of_squares(cpu.context(), x.slice(0, skip, n + skip), sum);
-      add_sum_of_squares(gpu.context(), g_x, found);
-      add_sum_of_squares(gpu.context(), g_x, again);
-      expect_near(gpu, found, sum, "sum of squares", 1e-14);
-      gpu.download(found, sum);
-      expect_equal(gpu, again, sum, "sum of squares, again");
-    }
-  }
-}
-
 TEST(GpuElementwise, FindNonFinite) {
   FORJA_REQUIRE_GPU();
   for (const int64_t n : kSizes) {

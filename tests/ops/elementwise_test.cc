@@ -117,21 +117,6 @@ TEST(Elementwise, BiasGradientAddsTheRows) {
   }
 }
 
-TEST(Elementwise, SumOfSquaresInDouble) {
-  TensorBox box;
-  for (const int64_t n : {0, 1, 19, 65536, 65537, 400000}) {
-    const Tensor x = box.normal(DType::f32, {n}, 1), one = box.zeros(DType::f64, {1}),
-                 three = box.zeros(DType::f64, {1});
-    *one.ptr<double>() = *three.ptr<double>() = 3.0;
-    double expected = 3;
-    for (double v : to_doubles(x)) expected += v * v;
-    with_threads(1, [&] { add_sum_of_squares(box.context(), x, one); });
-    with_threads(3, [&] { add_sum_of_squares(box.context(), x, three); });
-    EXPECT_NEAR(*one.ptr<double>(), expected, expected * double(n + 2) * 0x1p-53);
-    EXPECT_EQ(*one.ptr<double>(), *three.ptr<double>());
-  }
-}
-
 TEST(Elementwise, FindsTheFirstThatIsNotFinite) {
   TensorBox box;
   for (const DType dtype : kFloats) {
@@ -192,8 +177,6 @@ TEST(Elementwise, RefusesWhatDoesNotFit) {
   EXPECT_NE(error_of([&] {
               bias_gradient(ctx, box.zeros(DType::f32, {2, 3}), x);
             }).find("shape [3]"),
-            std::string::npos);
-  EXPECT_NE(error_of([&] { add_sum_of_squares(ctx, x, x); }).find("must be fp64"),
             std::string::npos);
 }
 

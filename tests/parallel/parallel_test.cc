@@ -103,12 +103,22 @@ void expect_partition(const ParameterSpec& spec, int tp) {
     Parameter p;
     p.spec = spec;
     p.block = local_block(spec, rank, tp);
-    p.end = p.block.num_elements();
-    for_each_own_range(p, [&](int64_t begin, int64_t end) {
-      for_each_run(p.block, begin, end, [&](const ElementRun& run) {
-        for (int64_t i = 0; i < run.count; ++i) ++seen[size_t(run.full + i)];
-      });
-    });
+    // A shard that begins within a row, and one that goes on from there.
+    const int64_t cut = p.block.num_elements() / 3;
+    for (const auto& [begin, end] : {std::pair{int64_t(0), cut}, {cut, p.block.num_elements()}}) {
+      p.begin = begin;
+      p.end = end;
+      for (const ParameterRange& range : ranges_of_shard(p)) {
+        for_each_run(p.block, range.begin, range.end, [&](const ElementRun& run) {
+          for (int64_t i = 0; i < run.count; ++i) {
+            seen[size_t(run.full + i)] += range.own;
+            ASSERT_EQ(range.elements.full(run.local + i - range.begin), run.full + i);
+            ASSERT_EQ(range.elements.run(run.local + i - range.begin, run.count - i),
+                      run.count - i);
+          }
+        });
+      }
+    }
   }
   for (int n : seen) ASSERT_EQ(n, 1) << spec.name << " tp " << tp;
 }
@@ -226,7 +236,14 @@ void expect_reduced(int zero, int shards, int ranks, int64_t bucket_bytes) {
           ASSERT_EQ(x, expected) << p->spec.name << " zero " << zero << " step " << step;
       }
       const Tensor sum = box.zeros(DType::f64, {1});
-      s.store.add_sum_of_squares(box.context(), sum);
+      for (const auto& p : s.store.all()) {
+        for (const ParameterRange& range : ranges_of_shard(*p)) {
+          for (int64_t i = range.begin; range.own && i < range.end; ++i) {
+            const double x = p->reduced_gradient.ptr<float>()[i - p->begin];
+            sum.ptr<double>()[0] += x * x;
+          }
+        }
+      }
       mesh.copy->all_reduce(sum, ReduceOp::sum, {"test"}).wait();
       EXPECT_EQ(sum.ptr<double>()[0], double(s.store.num_parameters()) * expected * expected);
     }

@@ -37,7 +37,8 @@ States states_of(const ParameterStore& store, int zero) {
     out.weights += tensor(layer && zero == 3 ? n / shards : n, e);
     out.gradients += tensor(layer && zero >= 2 ? n / shards : n, 4);
     // Two moments, and a master where weights are not fp32 themselves.
-    out.optimizer += (e == 4 ? 2 : 3) * tensor(n / shards, 4);
+    out.optimizer += 2 * tensor(n / shards, dtype_bytes(store.options().moment_dtype)) +
+                     (e == 4 ? 0 : tensor(n / shards, 4));
   }
   if (zero == 3) out.weights += 2 * tensor(largest, e);
   if (zero >= 2) out.gradients += 2 * (tensor(largest, 4) + tensor(largest / shards, 4));
@@ -45,8 +46,9 @@ States states_of(const ParameterStore& store, int zero) {
   return out;
 }
 
-void check_states(const Layout& layout, DType dtype) {
+void check_states(const Layout& layout, DType dtype, DType moments = DType::f32) {
   EngineConfig config = config_of(layout);
+  config.optimizer.state_dtype = dtype_name(moments);
   config.compute_dtype = dtype;
   const ParallelDims dims = ParallelDims::from(config.parallel, layout.ranks());
   for (int rank = 0; rank < layout.ranks(); ++rank) {
@@ -73,6 +75,7 @@ TEST(Memory, OfWeightsGradientsAndOptimizerByZeroLevel) {
       if (zero > 0) check_states({.tp = 4, .dp = 4, .zero = zero, .dp_shard = 2}, dtype);
     }
     check_states({.gpt2 = true, .pp = 2, .schedule = "zb_v"}, dtype);
+    check_states({.tp = 2, .dp = 2, .zero = 1}, dtype, DType::bf16);
   }
 }
 

@@ -22,6 +22,8 @@ struct Layout {
   double dropout = 0.0;
   Device device = {};
   DType compute_dtype = DType::f32;
+  DType moment_dtype = DType::f32;
+  bool stochastic = false;  // rounding of bf16 moments
   int64_t layers = 8;
   int64_t batch = kBatch;  // sequences, each a micro-batch
   int64_t length = 16;     // of a sequence
@@ -69,6 +71,8 @@ inline EngineConfig config_of(const Layout& l) {
   c.sequence_length = l.length;
   c.bucket_bytes = 30000;  // two or three layers
   c.optimizer.betas = {0.9, 0.95};
+  c.optimizer.state_dtype = dtype_name(l.moment_dtype);
+  c.optimizer.stochastic_rounding = l.stochastic;
   c.seed = 7;
   return c;
 }

@@ -131,6 +131,71 @@ TEST_F(TrainerTest, ResumeIsBitwiseTheRunThatNeverStopped) {
   }
 }
 
+// The default betas but for the second one, with which moments rounded to nearest stall.
+TEST_F(TrainerTest, Bf16MomentsFollowTheLossesOfFp32Ones) {
+  const auto losses_with = [&](const std::string& name, const std::string& moments, bool random) {
+    run(1, config(name, {"train.steps=60", "optimizer.betas=[0.9, 0.999]", "eval.every=0",
+                         "checkpoint.every=0", "optimizer.state_dtype=" + moments,
+                         fmt::format("optimizer.stochastic_rounding={}", random)}));
+    return losses(name);
+  };
+  const auto fp32 = losses_with("fp32", "fp32", false);
+  const auto worst = [&](const std::vector<double>& found) {
+    double out = 0.0;
+    for (size_t i = 0; i < fp32.size(); ++i)
+      out = std::max(out, std::fabs(found[i] / fp32[i] - 1.0));
+    return out;
+  };
+  const double stochastic = worst(losses_with("stochastic", "bf16", true)),
+               nearest = worst(losses_with("nearest", "bf16", false));
+  fmt::print(
+      "losses {:.3f} to {:.3f}; worst relative difference of a step {:.1e}, to nearest {:.1e}\n",
+      fp32.front(), fp32.back(), stochastic, nearest);
+  EXPECT_LT(fp32.back(), fp32.front() - 2.0) << "it learns";
+  // About 1e-3 was found: a moment's errors, 2^-8 of it and independent, cancel over steps and
+  // elements. Truncated moments, whose errors do not, are off by more.
+  EXPECT_LT(stochastic, 4e-3);
+}
+
+// What is drawn depends on the number of updates, which a checkpoint has; and on the elements, so
+// on another number of ranks only what the gradients' last bits change is different.
+TEST_F(TrainerTest, ResumeWithBf16MomentsIsBitwiseTheRunThatNeverStopped) {
+  const std::vector<std::string> moments = {"optimizer.state_dtype=bf16",
+                                            "optimizer.stochastic_rounding=true"};
+  run(2, config("whole", moments));
+  run(2, config("parts", moments));
+  const auto expected = weights("whole", 8);
+  fs::remove_all(folder_.file("parts") + "/checkpoints/" + checkpoint_name(8));
+  run(2, config("parts", moments));
+  EXPECT_EQ(expected, weights("parts", 8));
+  EXPECT_EQ(losses("whole"), losses("parts"));
+  const std::string path = folder_.file("whole") + "/checkpoints/" + checkpoint_name(8);
+  EXPECT_EQ(checkpoint_moment_dtype(path), DType::bf16);
+  EXPECT_NE(describe_checkpoint(path, true).find("bf16 moments"), std::string::npos);
+  fs::remove_all(folder_.file("parts") + "/checkpoints/" + checkpoint_name(8));
+  run(1, config("parts", moments));
+  EXPECT_NEAR(losses("whole").back(), losses("parts").back(), 1e-4 * losses("whole").back());
+}
+
+// A run goes on with moments of the other dtype: of bf16 ones as they are, of fp32 ones rounded.
+TEST_F(TrainerTest, MomentsAreConvertedWhenARunGoesOnInTheOtherDtype) {
+  for (const std::string from : {"fp32", "bf16"}) {
+    const std::string to = from == "fp32" ? "bf16" : "fp32", name = "from-" + from;
+    run(2, config(name, {"optimizer.state_dtype=" + from}));
+    const auto expected = losses(name);
+    fs::remove_all(folder_.file(name) + "/checkpoints/" + checkpoint_name(8));
+    ::testing::internal::CaptureStderr();
+    run(2, config(name, {"optimizer.state_dtype=" + to}));
+    const std::string log = ::testing::internal::GetCapturedStderr();
+    const std::string line = "(step 4), its " + from + " moments converted to " + to;
+    EXPECT_NE(log.find(line), std::string::npos) << log;
+    const auto found = losses(name);
+    ASSERT_EQ(found.size(), 8u);
+    EXPECT_NE(found.back(), expected.back());
+    EXPECT_NEAR(found.back(), expected.back(), 1e-2 * expected.back());
+  }
+}
+
 TEST_F(TrainerTest, AFinishedRunIsLeftAlone) {
   run(1, config("done"));
   const std::string before = read_file(folder_.file("done") + "/metrics.jsonl");

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "csrc/ops/cpu/adamw.h"
 
+#include <algorithm>
 #include <cmath>
+#include <cstring>
 
 #include "csrc/ops/cpu/parallel.h"
 
@@ -14,45 +16,110 @@
 
 #include "csrc/ops/cpu/vec-inl.h"
 
+#include "csrc/ops/cpu/philox-inl.h"
+
 HWY_BEFORE_NAMESPACE();
 namespace forja::cpu {
 namespace HWY_NAMESPACE {
 
 // PyTorch's order: decay first, then the moments, then the update from them.
-template <bool kCompute>
+template <class T, bool kCompute, Rounding kRounding>
 struct AdamWBody {
   AdamWFactors f;
-  AdamWPointers p;
+  const float* gradient;
+  float* weight;
+  T *first_moment, *second_moment;
+  BFloat16* compute_weight;
+  const uint32_t* words;  // of the elements, long enough for whole vectors
+
   template <class A>
   HWY_INLINE void run(int64_t i, int64_t n) {
-    const auto g = hn::Mul(A::get(p.gradient + i, n), set(f.gradient_scale));
+    const auto g = hn::Mul(A::get(gradient + i, n), set(f.gradient_scale));
     const auto m =
-        hn::MulAdd(A::get(p.first_moment + i, n), set(f.beta1), hn::Mul(g, set(f.one_minus_beta1)));
-    const auto v = hn::MulAdd(A::get(p.second_moment + i, n), set(f.beta2),
+        hn::MulAdd(A::get(first_moment + i, n), set(f.beta1), hn::Mul(g, set(f.one_minus_beta1)));
+    const auto v = hn::MulAdd(A::get(second_moment + i, n), set(f.beta2),
                               hn::Mul(hn::Mul(g, g), set(f.one_minus_beta2)));
     const auto denominator = hn::MulAdd(hn::Sqrt(v), set(f.inverse_sqrt_correction2), set(f.eps));
-    const auto decayed = hn::Mul(A::get(p.weight + i, n), set(f.decay));
+    const auto decayed = hn::Mul(A::get(weight + i, n), set(f.decay));
     const auto w = hn::NegMulAdd(set(f.step_size), hn::Div(m, denominator), decayed);
-    A::put(m, p.first_moment + i, n);
-    A::put(v, p.second_moment + i, n);
-    A::put(w, p.weight + i, n);
-    if constexpr (kCompute) A::put(w, p.compute_weight + i, n);
+    if constexpr (kRounding == Rounding::stochastic) {
+      const DU32 du;
+      const auto random = hn::LoadU(du, words + i);
+      A::put(round_at_random(m, hn::And(random, hn::Set(du, 0xffffu))), first_moment + i, n);
+      A::put(round_at_random(v, hn::ShiftRight<16>(random)), second_moment + i, n);
+    } else {
+      A::put(m, first_moment + i, n);
+      A::put(v, second_moment + i, n);
+    }
+    A::put(w, weight + i, n);
+    if constexpr (kCompute) A::put(w, compute_weight + i, n);
   }
 };
 
-template <bool kCompute>
-HWY_INLINE void adamw_of(const AdamWFactors& factors, const AdamWPointers& p, int64_t begin,
-                         int64_t end) {
-  const AdamWPointers moved = {p.gradient + begin, p.weight + begin, p.first_moment + begin,
-                               p.second_moment + begin,
-                               kCompute ? p.compute_weight + begin : nullptr};
-  AdamWBody<kCompute> body{factors, moved};
+template <class T, bool kCompute, Rounding kRounding>
+HWY_INLINE void adamw_of(const AdamWFactors& factors, const AdamWRange& r, int64_t begin,
+                         int64_t end, const uint32_t* words) {
+  AdamWBody<T, kCompute, kRounding> body{
+      factors,
+      r.gradient.ptr<float>() + begin,
+      r.weight.ptr<float>() + begin,
+      r.first_moment.ptr<T>() + begin,
+      r.second_moment.ptr<T>() + begin,
+      kCompute ? r.compute_weight.ptr<BFloat16>() + begin : nullptr,
+      words};
   for_vectors(end - begin, body);
 }
 
-void adamw_piece(const AdamWFactors& factors, const AdamWPointers& p, int64_t begin, int64_t end) {
-  if (p.compute_weight) return adamw_of<true>(factors, p, begin, end);
-  adamw_of<false>(factors, p, begin, end);
+template <class T, Rounding kRounding>
+HWY_INLINE void adamw_of(const AdamWFactors& f, const AdamWRange& r, int64_t begin, int64_t end,
+                         const uint32_t* words = nullptr) {
+  if (r.compute_weight.defined()) return adamw_of<T, true, kRounding>(f, r, begin, end, words);
+  adamw_of<T, false, kRounding>(f, r, begin, end, words);
+}
+
+constexpr int64_t kWords = 1024;  // elements whose random words are made at a time
+
+// The words of the elements [begin, end) of a range, at most kWords.
+HWY_INLINE void rounding_words(const AdamWRange& r, uint64_t num_updates, int64_t begin,
+                               int64_t end, uint32_t* words) {
+  uint32_t quads[kWords + 8];
+  for (int64_t i = begin; i < end;) {
+    const int64_t first = r.elements.full(i), count = r.elements.run(i, end - i);
+    philox_words(r.key, uint64_t(first / 4), num_updates, (first + count + 3) / 4 - first / 4,
+                 quads);
+    memcpy(words + (i - begin), quads + first % 4, size_t(count) * sizeof(uint32_t));
+    i += count;
+  }
+}
+
+void adamw_piece(const AdamWFactors& f, const AdamWRange& r, int64_t begin, int64_t end) {
+  if (r.first_moment.dtype == DType::f32)
+    return adamw_of<float, Rounding::nearest>(f, r, begin, end);
+  if (f.rounding == Rounding::nearest)
+    return adamw_of<BFloat16, Rounding::nearest>(f, r, begin, end);
+  uint32_t words[kWords + hn::MaxLanes(DF())] = {};
+  for (int64_t i = begin; i < end; i += kWords) {
+    const int64_t last = std::min(end, i + kWords);
+    rounding_words(r, f.num_updates, i, last, words);
+    adamw_of<BFloat16, Rounding::stochastic>(f, r, i, last, words);
+  }
+}
+
+double squares_of(const float* x, int64_t n) {
+  const hn::ScalableTag<double> dd;
+  const hn::Rebind<float, decltype(dd)> dh;
+  const int64_t step = int64_t(hn::Lanes(dd));
+  auto sum0 = hn::Zero(dd), sum1 = hn::Zero(dd);
+  int64_t i = 0;
+  for (; i + 2 * step <= n; i += 2 * step) {
+    const auto a = hn::PromoteTo(dd, hn::LoadU(dh, x + i));
+    const auto b = hn::PromoteTo(dd, hn::LoadU(dh, x + i + step));
+    sum0 = hn::MulAdd(a, a, sum0);
+    sum1 = hn::MulAdd(b, b, sum1);
+  }
+  double sum = hn::GetLane(hn::SumOfLanes(dd, hn::Add(sum0, sum1)));
+  for (; i < n; ++i) sum += double(x[i]) * double(x[i]);
+  return sum;
 }
 
 }  // namespace HWY_NAMESPACE
@@ -63,39 +130,66 @@ HWY_AFTER_NAMESPACE();
 namespace forja::cpu {
 
 HWY_EXPORT(adamw_piece);
+HWY_EXPORT(squares_of);
+
+namespace {
+constexpr int64_t kSumBlock = 65536;
+}
+
+int64_t sum_blocks(const AdamWList& list) {
+  int64_t largest = 0;
+  for (const AdamWRange& r : list.ranges) largest = std::max(largest, r.gradient.num_elements());
+  return (largest + kSumBlock - 1) / kSumBlock;
+}
+
+void sum_of_squares(const AdamWList& list, const Tensor& sum, const Tensor& partial) {
+  double* sums = partial.ptr<double>();
+  double total = 0;
+  for (const AdamWRange& r : list.ranges) {
+    if (!r.counts) continue;
+    const float* x = r.gradient.ptr<float>();
+    const int64_t n = r.gradient.num_elements();
+    parallel_pieces(n, kSumBlock, [&](int64_t begin, int64_t end) {
+      sums[begin / kSumBlock] = HWY_DYNAMIC_DISPATCH(squares_of)(x + begin, end - begin);
+    });
+    double of_range = 0;
+    for (int64_t i = 0; i * kSumBlock < n; ++i) of_range += sums[i];
+    total += of_range;
+  }
+  *sum.ptr<double>() = total;
+}
 
 void begin_adamw_step(const AdamWState& state) {
   if (std::isfinite(*state.sum_of_squares.ptr<double>())) *state.num_updates.ptr<int64_t>() += 1;
 }
 
-void adamw_step(const AdamWState& state, const AdamWOptions& options, const Tensor& gradient,
-                const Tensor& weight, const Tensor& first_moment, const Tensor& second_moment,
-                const Tensor& compute_weight) {
-  const double sum_of_squares = *state.sum_of_squares.ptr<double>();
-  if (!std::isfinite(sum_of_squares)) return;
-  const double updates = double(*state.num_updates.ptr<int64_t>());
+void adamw_step(const AdamWState& state, const AdamWOptions& options, const AdamWList& list) {
+  const double squares = *state.sum_of_squares.ptr<double>();
+  if (!std::isfinite(squares)) return;
+  const int64_t num_updates = *state.num_updates.ptr<int64_t>();
   const double beta1 = options.beta1, beta2 = options.beta2, lr = options.lr;
   double clip = 1.0;
-  if (options.clip_norm > 0)
-    clip = std::min(1.0, options.clip_norm / (std::sqrt(sum_of_squares) + 1e-6));
-  const AdamWFactors factors = {
+  if (options.clip_norm > 0) clip = std::min(1.0, options.clip_norm / (std::sqrt(squares) + 1e-6));
+  AdamWFactors factors = {
       .gradient_scale = float(clip),
-      .decay = float(1.0 - lr * options.weight_decay),
+      .decay = 1.0f,
       .beta1 = float(beta1),
       .beta2 = float(beta2),
       .one_minus_beta1 = float(1.0 - beta1),
       .one_minus_beta2 = float(1.0 - beta2),
-      .inverse_sqrt_correction2 = float(1.0 / std::sqrt(1.0 - std::pow(beta2, updates))),
+      .inverse_sqrt_correction2 =
+          float(1.0 / std::sqrt(1.0 - std::pow(beta2, double(num_updates)))),
       .eps = options.eps,
-      .step_size = float(lr / (1.0 - std::pow(beta1, updates))),
+      .step_size = float(lr / (1.0 - std::pow(beta1, double(num_updates)))),
+      .rounding = options.rounding,
+      .num_updates = uint64_t(num_updates),
   };
-  const AdamWPointers pointers = {
-      gradient.ptr<float>(), weight.ptr<float>(), first_moment.ptr<float>(),
-      second_moment.ptr<float>(),
-      compute_weight.defined() ? compute_weight.ptr<BFloat16>() : nullptr};
-  parallel_pieces(weight.num_elements(), kGrainElements, [&](int64_t begin, int64_t end) {
-    HWY_DYNAMIC_DISPATCH(adamw_piece)(factors, pointers, begin, end);
-  });
+  for (const AdamWRange& r : list.ranges) {
+    factors.decay = r.decays ? float(1.0 - lr * options.weight_decay) : 1.0f;
+    parallel_pieces(r.weight.num_elements(), kGrainElements, [&](int64_t begin, int64_t end) {
+      HWY_DYNAMIC_DISPATCH(adamw_piece)(factors, r, begin, end);
+    });
+  }
 }
 
 }  // namespace forja::cpu

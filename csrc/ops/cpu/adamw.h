@@ -10,19 +10,15 @@ namespace forja::cpu {
 struct AdamWFactors {
   float gradient_scale, decay, beta1, beta2, one_minus_beta1, one_minus_beta2;
   float inverse_sqrt_correction2, eps, step_size;
+  Rounding rounding;
+  uint64_t num_updates;
 };
 
-struct AdamWPointers {
-  const float* gradient;
-  float* weight;
-  float* first_moment;
-  float* second_moment;
-  BFloat16* compute_weight;
-};
+// Elements of the scratch of sum_of_squares: sums of the blocks of one range, the largest.
+int64_t sum_blocks(const AdamWList& list);
+void sum_of_squares(const AdamWList& list, const Tensor& sum, const Tensor& partial);
 
 void begin_adamw_step(const AdamWState& state);
-void adamw_step(const AdamWState& state, const AdamWOptions& options, const Tensor& gradient,
-                const Tensor& weight, const Tensor& first_moment, const Tensor& second_moment,
-                const Tensor& compute_weight);
+void adamw_step(const AdamWState& state, const AdamWOptions& options, const AdamWList& list);
 
 }  // namespace forja::cpu

@@ -1,11 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// Philox in vectors: each lane is one counter, four words come out of it. Element e is kept where
-// uniform_float(word e % 4 of counter e / 4) >= probability.
+// Element e is kept where uniform_float(word e % 4 of counter e / 4) >= probability.
 #include "csrc/ops/cpu/dropout.h"
 
 #include "csrc/ops/cpu/parallel.h"
 #include "csrc/ops/dispatch.h"
-#include "forja/base/philox.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "csrc/ops/cpu/dropout.cc"
@@ -16,17 +14,11 @@
 
 #include "csrc/ops/cpu/vec-inl.h"
 
+#include "csrc/ops/cpu/philox-inl.h"
+
 HWY_BEFORE_NAMESPACE();
 namespace forja::cpu {
 namespace HWY_NAMESPACE {
-
-// Words of the counters [first, first + count), in the order of the elements.
-void philox_words(uint64_t key, uint64_t first, int64_t count, uint32_t* words) {
-  for (int64_t i = 0; i < count; ++i) {
-    const Philox4 w = philox(key, first + uint64_t(i), 0);
-    memcpy(words + 4 * i, w.v, sizeof(w.v));
-  }
-}
 
 template <class T>
 struct DropoutBody {
@@ -55,7 +47,7 @@ void dropout_piece(const Tensor& x, const Tensor& y, float probability, uint64_t
     for (int64_t i = begin; i < end; i += kChunk) {
       const int64_t n = std::min(kChunk, end - i);
       const int64_t element = first_element + i;
-      philox_words(key, uint64_t(element / 4), (element + n + 3) / 4 - element / 4, words);
+      philox_words(key, uint64_t(element / 4), 0, (element + n + 3) / 4 - element / 4, words);
       DropoutBody<T> body{x.ptr<T>() + i, y.ptr<T>() + i, words + element % 4, probability,
                           1.0f / (1.0f - probability)};
       for_vectors(n, body);

@@ -83,23 +83,6 @@ void accumulate_rows(const Tensor& rows, int64_t begin, int64_t end, float* sum)
   });
 }
 
-double sum_of_squares(const float* x, int64_t n) {
-  const hn::ScalableTag<double> dd;
-  const hn::Rebind<float, decltype(dd)> dh;
-  const int64_t step = int64_t(hn::Lanes(dd));
-  auto sum0 = hn::Zero(dd), sum1 = hn::Zero(dd);
-  int64_t i = 0;
-  for (; i + 2 * step <= n; i += 2 * step) {
-    const auto a = hn::PromoteTo(dd, hn::LoadU(dh, x + i));
-    const auto b = hn::PromoteTo(dd, hn::LoadU(dh, x + i + step));
-    sum0 = hn::MulAdd(a, a, sum0);
-    sum1 = hn::MulAdd(b, b, sum1);
-  }
-  double sum = hn::GetLane(hn::SumOfLanes(dd, hn::Add(sum0, sum1)));
-  for (; i < n; ++i) sum += double(x[i]) * double(x[i]);
-  return sum;
-}
-
 template <class T>
 int64_t first_non_finite(const T* x, int64_t n) {
   const int64_t step = lanes();
@@ -128,7 +111,6 @@ namespace forja::cpu {
 HWY_EXPORT(add_piece);
 HWY_EXPORT(convert_piece);
 HWY_EXPORT(accumulate_rows);
-HWY_EXPORT(sum_of_squares);
 HWY_EXPORT(first_non_finite_piece);
 
 void fill_zero(const Tensor& x) {
@@ -198,17 +180,6 @@ void bias_gradient(const Tensor& dy, const Tensor& bias_gradient, const Tensor& 
   });
   const int64_t blocks = (rows + rows_per_block(rows) - 1) / rows_per_block(rows);
   add_partial_sums(partial.slice(0, 0, blocks), bias_gradient);
-}
-
-void add_sum_of_squares(const Tensor& x, const Tensor& sum, const Tensor& partial) {
-  const float* data = x.ptr<float>();
-  double* sums = partial.ptr<double>();
-  parallel_pieces(x.num_elements(), kSumBlock, [&](int64_t begin, int64_t end) {
-    sums[begin / kSumBlock] = HWY_DYNAMIC_DISPATCH(sum_of_squares)(data + begin, end - begin);
-  });
-  double total = 0;
-  for (int64_t i = 0; i < partial.size(0); ++i) total += sums[i];
-  *sum.ptr<double>() += total;
 }
 
 int64_t find_non_finite(const Tensor& x) {

@@ -17,9 +17,6 @@ inline int64_t rows_per_block(int64_t rows) {
   return std::max<int64_t>(1, (rows + row_blocks(rows) - 1) / row_blocks(rows));
 }
 
-inline constexpr int64_t kSumBlock = 65536;
-inline int64_t sum_blocks(int64_t elements) { return (elements + kSumBlock - 1) / kSumBlock; }
-
 void fill_zero(const Tensor& x);
 void fill_value(const Tensor& x, float value);
 void fill_normal(const Tensor& x, uint64_t key, int64_t first_element, float mean, float std);
@@ -28,7 +25,6 @@ void add(const Tensor& a, const Tensor& b, const Tensor& out);
 void bias_gradient(const Tensor& dy, const Tensor& bias_gradient, const Tensor& partial);
 // gradient[c] += sum over blocks of partial[block, c], in order of the blocks.
 void add_partial_sums(const Tensor& partial, const Tensor& gradient);
-void add_sum_of_squares(const Tensor& x, const Tensor& sum, const Tensor& partial);
 int64_t find_non_finite(const Tensor& x);
 
 }  // namespace forja::cpu

@@ -43,6 +43,14 @@ HWY_INLINE hn::Vec<DU16> bf16_bits(VF v) {
   return hn::TruncateTo(DU16(), hn::ShiftRight<16>(bits));
 }
 
+// round_stochastically of every lane.
+HWY_INLINE VF round_at_random(VF v, hn::Vec<DU32> random) {
+  const DU32 du;
+  const auto sum = hn::Add(hn::BitCast(du, v), random);
+  const auto rounded = hn::BitCast(DF(), hn::And(sum, hn::Set(du, 0xffff0000u)));
+  return hn::IfThenElse(hn::IsFinite(v), rounded, v);
+}
+
 HWY_INLINE VF load(const float* p) { return hn::LoadU(DF(), p); }
 HWY_INLINE VF load(const BFloat16* p) {
   return float_of_bits(hn::LoadU(DU16(), reinterpret_cast<const uint16_t*>(p)));

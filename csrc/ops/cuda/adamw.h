@@ -6,9 +6,11 @@
 
 namespace forja::cuda {
 
+// The list's ranges as the kernels read them.
+Tensor make_adamw_table(const Context& ctx, const AdamWList& list, Arena& arena);
+void sum_of_squares(const Context& ctx, const AdamWList& list, const Tensor& sum);
 void begin_adamw_step(const Context& ctx, const AdamWState& state);
 void adamw_step(const Context& ctx, const AdamWState& state, const AdamWOptions& options,
-                const Tensor& gradient, const Tensor& weight, const Tensor& first_moment,
-                const Tensor& second_moment, const Tensor& compute_weight);
+                const AdamWList& list);
 
 }  // namespace forja::cuda

@@ -40,15 +40,6 @@ void bias_gradient(const Context& ctx, const Tensor& dy, const Tensor& bias_grad
   kernels::add_column_sums(sums, blocks, dy.size(1), typed<float>(ctx, bias_gradient), ctx.stream);
 }
 
-void add_sum_of_squares(const Context& ctx, const Tensor& x, const Tensor& sum) {
-  ArenaScope scope(*ctx.workspace);
-  const int64_t blocks = kernels::sum_of_squares_blocks(x.num_elements());
-  const Tensor partial = allocate(*ctx.workspace, DType::f64, {blocks});
-  if (ctx.planning()) return;
-  kernels::add_sum_of_squares(typed<float>(ctx, x), x.num_elements(), typed<double>(ctx, sum),
-                              typed<double>(ctx, partial), ctx.stream);
-}
-
 int64_t find_non_finite(const Context& ctx, const Tensor& x) {
   ArenaScope scope(*ctx.workspace);
   const Tensor first = allocate(*ctx.workspace, DType::i64, {1});

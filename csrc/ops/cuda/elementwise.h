@@ -12,7 +12,6 @@ void fill_zero(const Context& ctx, const Tensor& x);
 void convert(const Context& ctx, const Tensor& in, const Tensor& out);
 void add(const Context& ctx, const Tensor& a, const Tensor& b, const Tensor& out);
 void bias_gradient(const Context& ctx, const Tensor& dy, const Tensor& bias_gradient);
-void add_sum_of_squares(const Context& ctx, const Tensor& x, const Tensor& sum);
 // Waits for the GPU.
 int64_t find_non_finite(const Context& ctx, const Tensor& x);
 void fill_normal(const Context& ctx, const Tensor& x, uint64_t key, int64_t first_element,

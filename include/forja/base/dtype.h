@@ -57,6 +57,24 @@ struct BFloat16 {
   }
 };
 
+// How a number becomes a bf16 one.
+enum class Rounding : uint8_t {
+  nearest,     // even
+  stochastic,  // up or down at random, so that the mean is the number itself
+};
+
+// One of the two bf16 numbers around x: the one away from zero with the probability of how far x is
+// on the way to it, in steps of 2^-16 (exact). `random` is uniform in [0, 2^16). Infinities and NaN
+// stay.
+FORJA_HD inline float round_stochastically(float x, uint32_t random) {
+  uint32_t u;
+  memcpy(&u, &x, 4);
+  if ((u & 0x7f800000u) == 0x7f800000u) return x;
+  u = (u + random) & 0xffff0000u;
+  memcpy(&x, &u, 4);
+  return x;
+}
+
 // IEEE half precision, for reading files only.
 float half_to_float(uint16_t bits);
 uint16_t float_to_half(float value);

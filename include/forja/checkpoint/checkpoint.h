@@ -44,13 +44,15 @@ enum class CheckpointUse {
   training,  // and the optimizer's moments
 };
 
-// Reads this rank's shards and returns the state. Throws bad_input for a damaged file, a newer
-// format, a missing part, or shapes that differ.
+// Reads this rank's shards and returns the state. Moments are converted to the store's dtype.
+// Throws bad_input for a damaged file, a newer format, a missing part, or shapes that differ.
 TrainState load_checkpoint(const Context& ctx, const std::string& path, ParameterStore& store,
                            CheckpointUse use);
 
 // Where the run stood.
 TrainState read_checkpoint_state(const std::string& path);
+// In which dtype its moments are.
+DType checkpoint_moment_dtype(const std::string& path);
 
 // The checkpoints of a run's checkpoint directory, newest first.
 std::vector<std::string> list_checkpoints(const std::string& directory);

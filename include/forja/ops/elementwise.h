@@ -21,10 +21,6 @@ void add(const Context& ctx, const Tensor& a, const Tensor& b, const Tensor& out
 // bias_gradient [C] fp32.
 void bias_gradient(const Context& ctx, const Tensor& dy, const Tensor& bias_gradient);
 
-// sum[0] += sum of squares of x, in fp64; x fp32, sum [1] f64. Deterministic for a given shape,
-// whatever the threads.
-void add_sum_of_squares(const Context& ctx, const Tensor& x, const Tensor& sum);
-
 // The index of the first element that is not finite, or -1. fp32 or bf16.
 int64_t find_non_finite(const Context& ctx, const Tensor& x);
 

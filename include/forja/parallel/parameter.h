@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "forja/base/element_map.h"
 #include "forja/tensor/tensor.h"
 
 namespace forja {
@@ -89,6 +90,13 @@ struct ElementRun {
 void for_each_run(const LocalBlock& block, int64_t begin, int64_t end,
                   const std::function<void(const ElementRun&)>& body);
 
+// A range of local elements within one range of rows, so without padding.
+struct ParameterRange {
+  int64_t begin, end;
+  bool own;  // no rank of a copy with a lower number has the same elements
+  ElementMap elements;
+};
+
 // A parameter of this rank.
 struct Parameter {
   ParameterSpec spec;
@@ -96,10 +104,14 @@ struct Parameter {
   Tensor weight;    // local; fp32 or bf16: what ops read. No data while ZeRO-3 has it sharded
   Tensor gradient;  // local; fp32; undefined when not training. No data while ZeRO-2 has it sharded
   // The range of the local elements of which this rank has the optimizer state, and that state,
-  // flat fp32. master is the weight's own memory where computing is fp32.
+  // flat: fp32, but moments in the store's moment_dtype. master is the weight's own memory where
+  // computing is fp32.
   int64_t begin = 0, end = 0;
   Tensor master, first_moment, second_moment, reduced_gradient;  // [end - begin]
   Tensor weight_shard;  // [end - begin] of the weight, in its dtype
 };
+
+// The ranges of this rank's shard, [p.begin, p.end).
+std::vector<ParameterRange> ranges_of_shard(const Parameter& p);
 
 }  // namespace forja

@@ -14,7 +14,6 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -28,7 +27,7 @@ namespace forja {
 enum class StoreUse { inference, training };
 
 struct StoreOptions {
-  DType compute_dtype = DType::f32;
+  DType compute_dtype = DType::f32, moment_dtype = DType::f32;
   StoreUse use = StoreUse::training;
   int tp_rank = 0, tp_size = 1;
   int zero = 0, shard_rank = 0, num_shards = 1;
@@ -45,11 +44,12 @@ struct Bucket {
   std::vector<int64_t> offsets;  // of each parameter's first element
   int64_t num_elements = 0;
   bool shards_weights = false, shards_gradients = false;
-  Tensor weights;         // [n] compute dtype; no data between uses when sharded
-  Tensor weight_shard;    // [n / S] of them, this rank's
-  Tensor gradients;       // [n] fp32; no data between uses when sharded
-  Tensor gradient_shard;  // [n / S] fp32: the reduced gradients
-  Tensor master, first_moment, second_moment;  // [n / S] fp32
+  Tensor weights;                      // [n] compute dtype; no data between uses when sharded
+  Tensor weight_shard;                 // [n / S] of them, this rank's
+  Tensor gradients;                    // [n] fp32; no data between uses when sharded
+  Tensor gradient_shard;               // [n / S] fp32: the reduced gradients
+  Tensor master;                       // [n / S] fp32
+  Tensor first_moment, second_moment;  // [n / S] moment_dtype
 
   bool has_unit(int unit) const { return first_unit <= unit && unit <= last_unit; }
   // The whole weights (gradients) are at `data`, or nowhere.
@@ -77,8 +77,6 @@ class ParameterStore {
   void update_compute_weights(const Context& ctx);
   // Gradients of all that is not sharded, and the shards of the rest, become 0.
   void clear_gradients(const Context& ctx);
-  // sum [1] f64 += squares of the reduced gradients, of each element on one rank of a copy only.
-  void add_sum_of_squares(const Context& ctx, const Tensor& sum) const;
 
   const std::vector<std::unique_ptr<Parameter>>& all() const { return parameters_; }
   std::vector<Bucket>& buckets() { return buckets_; }
@@ -99,15 +97,13 @@ class ParameterStore {
   std::vector<Bucket> buckets_;  // in the order of the model
 };
 
-// Ranges [begin, end) of a parameter's local elements of which no rank of a copy with a lower
-// number has the same, within this rank's shard.
-void for_each_own_range(const Parameter& p, const std::function<void(int64_t, int64_t)>& body);
-
 // A state of a parameter: what checkpoints keep.
 enum class StateKind { weight, first_moment, second_moment };
-// This rank's shard of it, flat fp32 (undefined for moments of what is not trained).
+// This rank's shard of it, flat: fp32, or moments in moment_dtype (undefined for those of what is
+// not trained).
 Tensor shard_of(const Parameter& p, StateKind kind);
-// Fills this rank's shard of `p` from a full tensor. For inference: the whole local weight.
+// Fills this rank's shard of `p` from a full tensor, rounded to nearest where it is bf16. For
+// inference: the whole local weight.
 void set_from_full(const Context& ctx, Parameter& p, StateKind kind, const float* full);
 
 }  // namespace forja

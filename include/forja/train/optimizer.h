@@ -15,7 +15,9 @@ namespace forja {
 
 class Optimizer {
  public:
-  Optimizer(const Context& ctx, ParameterStore& store, const OptimizerConfig& config, Arena& arena);
+  // The store's memory is in place, and stays there. `seed` is of stochastic rounding.
+  Optimizer(const Context& ctx, const ParameterStore& store, const OptimizerConfig& config,
+            uint64_t seed, Arena& arena);
 
   // Of this rank's shards, from the reduced gradients; `copy` are the ranks that hold every
   // gradient once together (Mesh::copy). gradient_norm() reads the norm.
@@ -27,8 +29,8 @@ class Optimizer {
   void set_num_updates(const Context& ctx, int64_t n);
 
  private:
-  ParameterStore& store_;
   OptimizerConfig config_;
+  AdamWList list_;  // of the store's parameters
   AdamWState state_;
   // The host's copies of it.
   double sum_of_squares_ = 0.0;

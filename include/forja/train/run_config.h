@@ -52,8 +52,11 @@ struct OptimizerConfig {
   double eps = 1e-8;
   double weight_decay = 0.1;
   double clip_norm = 1.0;
+  std::string state_dtype = "fp32";  // fp32, bf16
+  bool stochastic_rounding = false;
   LrScheduleConfig schedule;
   void visit(ConfigVisitor& v);
+  DType moment_dtype() const { return state_dtype == "bf16" ? DType::bf16 : DType::f32; }
 };
 
 struct EvalConfig {
