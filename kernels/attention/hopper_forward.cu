@@ -147,15 +147,14 @@ __device__ __forceinline__ void finish(const AttentionForward& a, const RowSoftm
   }
 }
 
-template <class C>
-struct ForwardRings {
-  Ring<C::kStages> k, v;
-};
+// Of the step-th tile of keys: its stage and the parity of its phase.
+__device__ __forceinline__ int stage_of(uint32_t step) { return int(step % 2); }
+__device__ __forceinline__ uint32_t phase_of(uint32_t step) { return step / 2 % 2; }
 
 // One tile of queries, of which the calling warpgroup has the 64 rows of its consumer.
 template <class C>
 __device__ __forceinline__ void attend(typename C::Storage& shared, const AttentionForward& a,
-                                       const Work& work, int consumer, ForwardRings<C>& rings) {
+                                       const Work& work, int consumer, uint32_t& step) {
   using Keys = typename C::Keys;
   const AttentionProblem& p = a.problem;
   const AttentionTile& tile = work.tile;
@@ -176,55 +175,53 @@ __device__ __forceinline__ void attend(typename C::Storage& shared, const Attent
   if (key >= keys.first) {
     float scores[C::kColumns / 8][4];
     uint32_t p_left[C::kColumns / 16][4];
-    const auto begin_scores = [&] {
-      wait_mbarrier(shared.k_full[rings.k.stage], rings.k.phase, "mbarrier k_full");
+    const auto begin_scores = [&](uint32_t at) {
+      wait_mbarrier(shared.k_full[stage_of(at)], phase_of(at), "mbarrier k_full");
       fence_products();
       multiply_rows<typename C::Queries, Keys>(scores, q,
-                                               advance(first_k, rings.k.stage * Keys::kBytes));
+                                               advance(first_k, stage_of(at) * Keys::kBytes));
       commit_products();
     };
-    const auto begin_values = [&] {
-      wait_mbarrier(shared.v_full[rings.v.stage], rings.v.phase, "mbarrier v_full");
-      fence_products();
-      add_products<Keys>(out, p_left, advance(first_v, rings.v.stage * Keys::kBytes));
-      commit_products();
-    };
-    const auto end_scores = [&] {
+    const auto end_scores = [&](uint32_t at) {
       take_products(scores);
-      give_back(shared.k_empty[rings.k.stage]);
-      rings.k.advance();
+      give_back(shared.k_empty[stage_of(at)]);
       if (key < inner_first || key + C::kColumns > inner_end)
         mask_keys(scores, visible, query, key, -INFINITY);
       softmax.take(scores, scale, factor);
     };
-    const auto end_values = [&] {
+    const auto begin_values = [&](uint32_t at) {
+      wait_mbarrier(shared.v_full[stage_of(at)], phase_of(at), "mbarrier v_full");
+      fence_products();
+      add_products<Keys>(out, p_left, advance(first_v, stage_of(at) * Keys::kBytes));
+      commit_products();
+    };
+    const auto end_values = [&](uint32_t at) {
       wait_products<0>();
       take_products(out);
-      give_back(shared.v_empty[rings.v.stage]);
-      rings.v.advance();
+      give_back(shared.v_empty[stage_of(at)]);
     };
-    begin_scores();
+    begin_scores(step);
     wait_products<0>();
-    end_scores();
+    end_scores(step);
     pack_left(scores, p_left);
     if (key + C::kColumns > tile.k_length) {
-      wait_mbarrier(shared.v_full[rings.v.stage], rings.v.phase, "mbarrier v_full");
-      clear_rows(shared.v[rings.v.stage], tile.k_length - key, C::kOwn + consumer);
+      wait_mbarrier(shared.v_full[stage_of(step)], phase_of(step), "mbarrier v_full");
+      clear_rows(shared.v[stage_of(step)], tile.k_length - key, C::kOwn + consumer);
     }
-    for (key -= C::kColumns; key >= keys.first; key -= C::kColumns) {
+    for (key -= C::kColumns, ++step; key >= keys.first; key -= C::kColumns, ++step) {
       sync_threads(C::kTurns + consumer, 2 * kWarpgroup);
-      begin_scores();
-      begin_values();
+      begin_scores(step);
+      begin_values(step - 1);
       arrive_threads(C::kTurns + (consumer + 1) % C::kConsumers, 2 * kWarpgroup);
       wait_products<1>();
-      end_scores();
-      end_values();
+      end_scores(step);
+      end_values(step - 1);
       scale_rows(out, factor);
       pack_left(scores, p_left);
     }
     give_back(shared.slot.empty[0]);
-    begin_values();
-    end_values();
+    begin_values(step - 1);
+    end_values(step - 1);
   } else {
     give_back(shared.slot.empty[0]);
   }
@@ -257,14 +254,14 @@ __global__ void __launch_bounds__(C::kThreads, 1)
   }
   raise_registers<C::kRegisters>();
   const int consumer = group - 1;
-  ForwardRings<C> rings;
+  uint32_t step = 0;
   // The first turn is the first consumer's.
   if (consumer == C::kConsumers - 1) arrive_threads(C::kTurns, 2 * kWarpgroup);
   for (uint32_t phase = 0;; phase ^= 1) {
     wait_mbarrier(shared.slot.full[0], phase, "mbarrier full slot");
     const Work work = shared.slot.work[0];
     if (work.tile.first < 0) break;
-    attend<C>(shared, args.a, work, consumer, rings);
+    attend<C>(shared, args.a, work, consumer, step);
   }
 #endif
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "forja/ops/attention.h"
 
+#include <cstring>
 #include <string>
 
 #include "tests/kernels/gpu_testing.h"
@@ -18,7 +19,12 @@ struct Case {
   int64_t heads, key_heads, dim;
   std::vector<int32_t> sequences;
   AttentionOptions options;
-  enum class Memory { plain, fused, misaligned } memory = Memory::plain;
+  enum class Memory {
+    plain,
+    fused,       // q, k, v and their gradients in one tensor each
+    misaligned,  // not by 16 bytes
+    poisoned,    // rows of no sequence are NaN
+  } memory = Memory::plain;
 };
 
 // Both versions compute in fp32 and round the results to bf16; the GPU also rounds probabilities
@@ -37,11 +43,39 @@ void set_seed([[maybe_unused]] uint64_t seed) {
 #endif
 }
 
+#ifndef FORJA_REAL_GPU
+constexpr int kHopperLaunches = 1;  // of a forward and a backward pass
+int num_hopper_launches() { return emulator::num_launches("attention_forward_hopper"); }
+// What the op's launchers are to decide.
+bool hopper_kernels_take(const Case& c) {
+  return c.dtype == DType::bf16 && (c.dim == 64 || c.dim == 128) &&
+         c.memory != Case::Memory::misaligned && c.options.scale > 0.0f && !c.sequences.empty();
+}
+#endif
+
 int64_t total(const Case& c, int begin, int length) {
   int64_t n = 0;
   for (size_t i = 0; i < c.sequences.size(); i += 4)
     n = std::max<int64_t>(n, c.sequences[i + size_t(begin)] + c.sequences[i + size_t(length)]);
   return n + 2;  // two rows that belong to no sequence
+}
+
+bool is_owned(const Case& c, int64_t row, int begin, int length) {
+  for (size_t i = 0; i < c.sequences.size(); i += 4) {
+    const int64_t first = c.sequences[i + size_t(begin)];
+    if (row >= first && row < first + c.sequences[i + size_t(length)]) return true;
+  }
+  return false;
+}
+
+void poison_rows(const Case& c, const Tensor& t, int begin, int length) {
+  for (int64_t row = 0; row < t.size(0); ++row) {
+    if (is_owned(c, row, begin, length)) continue;
+    for (int64_t head = 0; head < t.size(1); ++head)
+      std::memset(static_cast<char*>(t.data) +
+                      (row * t.stride(0) + head * t.stride(1)) * dtype_bytes(t.dtype),
+                  0xff, size_t(t.size(2) * dtype_bytes(t.dtype)));
+  }
 }
 
 struct Tensors {
@@ -73,6 +107,10 @@ Tensors make_tensors(TensorBox& box, const Case& c) {
   make_qkv(t.q, t.k, t.v, 1);
   make_qkv(t.dq, t.dk, t.dv, 4);
   t.dout = make(queries, heads, 7);
+  if (c.memory == Case::Memory::poisoned) {
+    for (const Tensor& x : {t.q, t.dout}) poison_rows(c, x, 0, 1);
+    for (const Tensor& x : {t.k, t.v}) poison_rows(c, x, 2, 3);
+  }
   t.out = make(queries, heads, 8);
   t.lse = box.normal(DType::f32, {heads, queries}, 9);
   t.sequences = c.sequences.empty() ? box.empty(DType::i32, {0, 4})
@@ -101,14 +139,30 @@ void expect_rows(GpuBox& gpu, const Case& c, const Tensor& found, const Tensor& 
                  int length, const char* what) {
   expect_near(gpu, found, expected, what, bound_of(c.dtype));
   for (int64_t row = 0; row < expected.size(0); ++row) {
-    bool owned = false;
-    for (size_t i = 0; i < c.sequences.size(); i += 4) {
-      const int64_t first = c.sequences[i + size_t(begin)];
-      owned |= row >= first && row < first + c.sequences[i + size_t(length)];
-    }
-    if (!owned)
+    if (!is_owned(c, row, begin, length))
       expect_equal(gpu, found.slice(0, row, row + 1), expected.slice(0, row, row + 1), what);
   }
+}
+
+// Every kind of device whose kernels differ, in several orders of its threads; a real GPU is what
+// it is.
+void on_devices([[maybe_unused]] const Case& c, const std::function<void()>& body) {
+#ifdef FORJA_REAL_GPU
+  body();
+#else
+  for (const int capability : {80, 90}) {
+    if (capability == 90 && !hopper_kernels_take(c)) continue;
+    SCOPED_TRACE("compute capability " + std::to_string(capability));
+    emulator::set_compute_capability(capability);
+    for (uint64_t seed = 1; seed <= 3; ++seed) {
+      emulator::set_seed(seed);
+      const int before = num_hopper_launches();
+      body();
+      EXPECT_EQ(num_hopper_launches() - before, capability == 90 ? kHopperLaunches : 0);
+    }
+  }
+  emulator::set_compute_capability(90);
+#endif
 }
 
 void expect_same_as_cpu(const Case& c) {
@@ -116,8 +170,7 @@ void expect_same_as_cpu(const Case& c) {
   const Tensors start = make_tensors(cpu, c), host = make_tensors(cpu, c);
   forward(cpu.context(), host, c.options);
   backward(cpu.context(), host, c.options);
-  for (uint64_t seed = 1; seed <= 3; ++seed) {
-    set_seed(seed);
+  on_devices(c, [&] {
     GpuBox gpu;
     const Tensors t = upload(gpu, start);
     forward(gpu.context(), t, c.options);
@@ -127,7 +180,7 @@ void expect_same_as_cpu(const Case& c) {
     expect_rows(gpu, c, t.dq, host.dq, 0, 1, "dq");
     expect_rows(gpu, c, t.dk, host.dk, 2, 3, "dk");
     expect_rows(gpu, c, t.dv, host.dv, 2, 3, "dv");
-  }
+  });
 }
 
 constexpr AttentionOptions kCausal{.causal = true, .window = 0, .scale = 0.125f};
@@ -177,6 +230,22 @@ std::vector<Case> cases() {
          64,
          {0, 5, 0, 5, 5, 0, 5, 0, 5, 130, 5, 130, 135, 1, 135, 1, 138, 40, 138, 40},
          kCausal},
+        {"poisoned",
+         dtype,
+         2,
+         2,
+         64,
+         {3, 130, 1, 140, 133, 40, 145, 50, 175, 20, 197, 0},
+         kFull,
+         Memory::poisoned},
+        {"poisoned_128",
+         dtype,
+         2,
+         1,
+         128,
+         {3, 130, 1, 140, 133, 40, 145, 50},
+         kWindow,
+         Memory::poisoned},
         {"many_sequences", dtype, 1, 1, 20, many_sequences(), kCausal},
         {"cache", dtype, 4, 2, 64, {0, 1, 0, 300, 1, 1, 300, 17, 2, 7, 320, 29}, kCausal},
         {"rows_without_keys", dtype, 2, 2, 64, {0, 70, 0, 10, 70, 8, 10, 0}, kCausal},
@@ -190,6 +259,36 @@ std::vector<Case> cases() {
       c.name += suffix;
       all.push_back(c);
     }
+  }
+  // The tiles of Hopper's kernels have 64 to 192 rows.
+  for (const int64_t dim : {64, 128}) {
+    const std::string suffix = "_tiles_" + std::to_string(dim);
+    const DType bf16 = DType::bf16;
+    for (const int32_t length : {127, 128, 129, 257, 450}) {
+      all.push_back({"length_" + std::to_string(length) + suffix,
+                     bf16,
+                     1,
+                     1,
+                     dim,
+                     {0, length, 0, length},
+                     kCausal});
+    }
+    all.push_back({"full" + suffix, bf16, 2, 1, dim, {0, 200, 0, 400}, kFull, Memory::fused});
+    all.push_back({"documents" + suffix,
+                   bf16,
+                   4,
+                   2,
+                   dim,
+                   {0, 150, 0, 150, 150, 3, 150, 3, 153, 260, 153, 260},
+                   kCausal,
+                   Memory::fused});
+    all.push_back({"window" + suffix,
+                   bf16,
+                   2,
+                   1,
+                   dim,
+                   {0, 210, 0, 210, 215, 300, 215, 400},
+                   {true, 150, 0.125f}});
   }
   return all;
 }
