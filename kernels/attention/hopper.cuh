@@ -140,6 +140,26 @@ __device__ __forceinline__ void store_rows(const float (&sums)[kBlocks][4],
 
 // ---- Work.
 
+// The rows that a tile meets: in tiles of `size` at first, first + size, ... below end; they come
+// by from the last on.
+struct Passing {
+  int first, end, size;
+  // Below `first` where there are none.
+  __device__ __forceinline__ int last() const {
+    return end > first ? first + (end - 1 - first) / size * size : first - 1;
+  }
+};
+__device__ __forceinline__ Passing keys_of(const AttentionTile& queries, const Visibility& visible,
+                                           int rows, int size) {
+  const int end_query = std::min(queries.first + rows, queries.q_length);
+  return {visible.first_key(queries.first), visible.end_key(end_query - 1), size};
+}
+__device__ __forceinline__ Passing queries_of(const AttentionTile& keys, const Visibility& visible,
+                                              int rows, int size) {
+  const int end_key = std::min(keys.first + rows, keys.k_length);
+  return {visible.first_query(keys.first), visible.end_query(end_key - 1), size};
+}
+
 struct Work {
   AttentionTile tile;  // first is -1: there is no more
   int head;
@@ -171,6 +191,26 @@ struct WorkSlot {
   SharedArray<Mbarrier, 1> full, empty;
 };
 
+// Barriers of a buffer or a ring of them: filled by one thread, read by so many warps.
+template <int kStages>
+__device__ __forceinline__ void init_mbarriers(SharedArray<Mbarrier, kStages>& full,
+                                               SharedArray<Mbarrier, kStages>& empty,
+                                               int num_warps) {
+  for (int i = 0; i < kStages; ++i) {
+    init_mbarrier(full[i], 1);
+    init_mbarrier(empty[i], num_warps);
+  }
+}
+
+// Of the step-th tile that passes by: its place in a ring, and the parity of the phase.
+template <int kStages>
+struct StepOf {
+  int stage;
+  uint32_t phase;
+  __device__ __forceinline__ explicit StepOf(uint32_t step)
+      : stage(int(step % kStages)), phase(step / kStages % 2) {}
+};
+
 // The producer's: waits for the slot and fills it; the caller then loads `bytes`, unless it ends.
 __device__ __forceinline__ Work next_work(WorkSlot& slot, const WorkList& list, uint32_t phase,
                                           int bytes) {
@@ -183,6 +223,17 @@ __device__ __forceinline__ Work next_work(WorkSlot& slot, const WorkList& list, 
   else
     arrive_mbarrier(slot.full[0]);
   return work;
+}
+
+// The consumers': attend(work) for every piece until the last. It gives the slot back.
+template <class Attend>
+__device__ __forceinline__ void for_each_work(WorkSlot& slot, const Attend& attend) {
+  for (uint32_t phase = 0;; phase ^= 1) {
+    wait_mbarrier(slot.full[0], phase, "mbarrier full slot");
+    const Work work = slot.work[0];
+    if (work.tile.first < 0) return;
+    attend(work);
+  }
 }
 
 // By a consumer warp, when all its lanes have read a buffer for the last time.

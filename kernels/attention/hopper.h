@@ -11,5 +11,8 @@ bool hopper_takes(const AttentionForward& arguments);
 bool hopper_takes(const AttentionBackward& arguments);
 
 void attention_forward_hopper(const AttentionForward& arguments, KernelStream stream);
+// The two halves of the backward pass; the statistics must be there.
+void attention_backward_keys_hopper(const AttentionBackward& arguments, KernelStream stream);
+void attention_backward_queries_hopper(const AttentionBackward& arguments, KernelStream stream);
 
 }  // namespace forja::kernels

@@ -21,10 +21,10 @@
 #include "kernels/attention/tile_list.h"
 
 namespace forja::kernels {
-namespace {
+namespace hopper_forward {
 
 template <int kDim_, int kConsumers_, int kProducerRegisters_, int kRegisters_>
-struct HopperForward {
+struct Shape {
   static constexpr int kDim = kDim_, kConsumers = kConsumers_, kRows = 64 * kConsumers;
   static constexpr int kThreads = (1 + kConsumers) * kWarpgroup, kWarps = kConsumers * 4;
   static constexpr int kColumns = 128, kStages = 2;
@@ -42,28 +42,14 @@ struct HopperForward {
   };
 };
 
-struct HopperForwardArguments {
+struct Arguments {
   AttentionForward a;
   TensorMap q, k, v;
   WorkList list;
 };
 
-// The tiles of keys that a tile of queries sees: first, first + kColumns, ... below end.
-struct KeyTiles {
-  int first, end;
-  __device__ __forceinline__ KeyTiles(const Visibility& visible, const AttentionTile& tile,
-                                      int rows) {
-    first = visible.first_key(tile.first);
-    end = visible.end_key(std::min(tile.first + rows, tile.q_length) - 1);
-  }
-  __device__ __forceinline__ int last(int columns) const {
-    return end > first ? first + (end - 1 - first) / columns * columns : first - 1;
-  }
-};
-
 template <class C>
-__device__ __forceinline__ void produce(typename C::Storage& shared,
-                                        const HopperForwardArguments& args) {
+__device__ __forceinline__ void produce(typename C::Storage& shared, const Arguments& args) {
   const AttentionProblem& p = args.a.problem;
   prefetch_tensor_map(args.q);
   prefetch_tensor_map(args.k);
@@ -75,8 +61,8 @@ __device__ __forceinline__ void produce(typename C::Storage& shared,
     if (tile.first < 0) return;
     load_rows(shared.q, args.q, shared.slot.full[0], work.head, tile.q_begin + tile.first);
     const int key_head = work.head / (p.num_heads / p.num_key_heads);
-    const KeyTiles keys(Visibility(tile, p), tile, C::kRows);
-    for (int key = keys.last(C::kColumns); key >= keys.first; key -= C::kColumns) {
+    const Passing keys = keys_of(tile, Visibility(tile, p), C::kRows, C::kColumns);
+    for (int key = keys.last(); key >= keys.first; key -= C::kColumns) {
       const int stage = ring.stage;
       wait_mbarrier(shared.k_empty[stage], ring.phase ^ 1, "mbarrier k_empty");
       arrive_mbarrier_expect(shared.k_full[stage], C::Keys::kBytes);
@@ -147,19 +133,16 @@ __device__ __forceinline__ void finish(const AttentionForward& a, const RowSoftm
   }
 }
 
-// Of the step-th tile of keys: its stage and the parity of its phase.
-__device__ __forceinline__ int stage_of(uint32_t step) { return int(step % 2); }
-__device__ __forceinline__ uint32_t phase_of(uint32_t step) { return step / 2 % 2; }
-
 // One tile of queries, of which the calling warpgroup has the 64 rows of its consumer.
 template <class C>
 __device__ __forceinline__ void attend(typename C::Storage& shared, const AttentionForward& a,
                                        const Work& work, int consumer, uint32_t& step) {
   using Keys = typename C::Keys;
+  using Step = StepOf<C::kStages>;
   const AttentionProblem& p = a.problem;
   const AttentionTile& tile = work.tile;
   const Visibility visible(tile, p);
-  const KeyTiles keys(visible, tile, C::kRows);
+  const Passing keys = keys_of(tile, visible, C::kRows, C::kColumns);
   const float scale = p.scale * kLog2e;
   const MatrixDescriptor q = shared.q.along_columns(64 * consumer);
   const MatrixDescriptor first_k = shared.k[0].along_columns(), first_v = shared.v[0].along_rows();
@@ -171,57 +154,58 @@ __device__ __forceinline__ void attend(typename C::Storage& shared, const Attent
   float out[C::kDim / 8][4], factor[2];
   clear_sums(out);
   RowSoftmax softmax;
-  int key = keys.last(C::kColumns);
+  int key = keys.last();
   if (key >= keys.first) {
     float scores[C::kColumns / 8][4];
     uint32_t p_left[C::kColumns / 16][4];
-    const auto begin_scores = [&](uint32_t at) {
-      wait_mbarrier(shared.k_full[stage_of(at)], phase_of(at), "mbarrier k_full");
+    const auto begin_scores = [&](Step at) {
+      wait_mbarrier(shared.k_full[at.stage], at.phase, "mbarrier k_full");
       fence_products();
       multiply_rows<typename C::Queries, Keys>(scores, q,
-                                               advance(first_k, stage_of(at) * Keys::kBytes));
+                                               advance(first_k, at.stage * Keys::kBytes));
       commit_products();
     };
-    const auto end_scores = [&](uint32_t at) {
+    const auto end_scores = [&](Step at) {
       take_products(scores);
-      give_back(shared.k_empty[stage_of(at)]);
+      give_back(shared.k_empty[at.stage]);
       if (key < inner_first || key + C::kColumns > inner_end)
         mask_keys(scores, visible, query, key, -INFINITY);
       softmax.take(scores, scale, factor);
     };
-    const auto begin_values = [&](uint32_t at) {
-      wait_mbarrier(shared.v_full[stage_of(at)], phase_of(at), "mbarrier v_full");
+    const auto begin_values = [&](Step at) {
+      wait_mbarrier(shared.v_full[at.stage], at.phase, "mbarrier v_full");
       fence_products();
-      add_products<Keys>(out, p_left, advance(first_v, stage_of(at) * Keys::kBytes));
+      add_products<Keys>(out, p_left, advance(first_v, at.stage * Keys::kBytes));
       commit_products();
     };
-    const auto end_values = [&](uint32_t at) {
+    const auto end_values = [&](Step at) {
       wait_products<0>();
       take_products(out);
-      give_back(shared.v_empty[stage_of(at)]);
+      give_back(shared.v_empty[at.stage]);
     };
-    begin_scores(step);
+    begin_scores(Step(step));
     wait_products<0>();
-    end_scores(step);
+    end_scores(Step(step));
     pack_left(scores, p_left);
     if (key + C::kColumns > tile.k_length) {
-      wait_mbarrier(shared.v_full[stage_of(step)], phase_of(step), "mbarrier v_full");
-      clear_rows(shared.v[stage_of(step)], tile.k_length - key, C::kOwn + consumer);
+      const Step at(step);
+      wait_mbarrier(shared.v_full[at.stage], at.phase, "mbarrier v_full");
+      clear_rows(shared.v[at.stage], tile.k_length - key, C::kOwn + consumer);
     }
     for (key -= C::kColumns, ++step; key >= keys.first; key -= C::kColumns, ++step) {
       sync_threads(C::kTurns + consumer, 2 * kWarpgroup);
-      begin_scores(step);
-      begin_values(step - 1);
+      begin_scores(Step(step));
+      begin_values(Step(step - 1));
       arrive_threads(C::kTurns + (consumer + 1) % C::kConsumers, 2 * kWarpgroup);
       wait_products<1>();
-      end_scores(step);
-      end_values(step - 1);
+      end_scores(Step(step));
+      end_values(Step(step - 1));
       scale_rows(out, factor);
       pack_left(scores, p_left);
     }
     give_back(shared.slot.empty[0]);
-    begin_values(step - 1);
-    end_values(step - 1);
+    begin_values(Step(step - 1));
+    end_values(Step(step - 1));
   } else {
     give_back(shared.slot.empty[0]);
   }
@@ -230,19 +214,13 @@ __device__ __forceinline__ void attend(typename C::Storage& shared, const Attent
 }
 
 template <class C>
-__global__ void __launch_bounds__(C::kThreads, 1)
-    hopper_forward_kernel(const __grid_constant__ HopperForwardArguments args) {
+__global__ void __launch_bounds__(C::kThreads, 1) kernel(const __grid_constant__ Arguments args) {
 #ifdef FORJA_HOPPER_CODE
   auto& shared = shared_storage<typename C::Storage>();
   if (thread_index() == 0) {
-    for (int i = 0; i < C::kStages; ++i) {
-      init_mbarrier(shared.k_full[i], 1);
-      init_mbarrier(shared.v_full[i], 1);
-      init_mbarrier(shared.k_empty[i], C::kWarps);
-      init_mbarrier(shared.v_empty[i], C::kWarps);
-    }
-    init_mbarrier(shared.slot.full[0], 1);
-    init_mbarrier(shared.slot.empty[0], C::kWarps);
+    init_mbarriers(shared.k_full, shared.k_empty, C::kWarps);
+    init_mbarriers(shared.v_full, shared.v_empty, C::kWarps);
+    init_mbarriers(shared.slot.full, shared.slot.empty, C::kWarps);
     publish_mbarriers();
   }
   sync_block();
@@ -257,17 +235,13 @@ __global__ void __launch_bounds__(C::kThreads, 1)
   uint32_t step = 0;
   // The first turn is the first consumer's.
   if (consumer == C::kConsumers - 1) arrive_threads(C::kTurns, 2 * kWarpgroup);
-  for (uint32_t phase = 0;; phase ^= 1) {
-    wait_mbarrier(shared.slot.full[0], phase, "mbarrier full slot");
-    const Work work = shared.slot.work[0];
-    if (work.tile.first < 0) break;
-    attend<C>(shared, args.a, work, consumer, step);
-  }
+  for_each_work(shared.slot,
+                [&](const Work& work) { attend<C>(shared, args.a, work, consumer, step); });
 #endif
 }
 
 template <class C>
-void run_hopper(const AttentionForward& a, KernelStream stream) {
+void run(const AttentionForward& a, KernelStream stream) {
   const char* name = "attention_forward_hopper";
   const AttentionProblem& p = a.problem;
   list_tiles(p, TileSide::queries, C::kRows, a.counts, a.tiles, stream);
@@ -276,19 +250,18 @@ void run_hopper(const AttentionForward& a, KernelStream stream) {
   const WorkList list = {a.tiles, a.counts, tiles, p.num_heads,
                          heads_at_once(p.num_keys, C::kDim, p.num_heads, group)};
   const int blocks = std::min(tiles * p.num_heads, num_multiprocessors());
-  launch({name, unsigned(blocks), C::kThreads, sizeof(typename C::Storage)}, stream,
-         hopper_forward_kernel<C>,
-         HopperForwardArguments{
-             a, make_map(name, a.q, p.num_queries, p.num_heads, C::kDim, C::kRows),
-             make_map(name, a.k, p.num_keys, p.num_key_heads, C::kDim, C::kColumns),
-             make_map(name, a.v, p.num_keys, p.num_key_heads, C::kDim, C::kColumns), list});
+  launch({name, unsigned(blocks), C::kThreads, sizeof(typename C::Storage)}, stream, kernel<C>,
+         Arguments{a, make_map(name, a.q, p.num_queries, p.num_heads, C::kDim, C::kRows),
+                   make_map(name, a.k, p.num_keys, p.num_key_heads, C::kDim, C::kColumns),
+                   make_map(name, a.v, p.num_keys, p.num_key_heads, C::kDim, C::kColumns), list});
 }
 
-}  // namespace
+}  // namespace hopper_forward
 
 void attention_forward_hopper(const AttentionForward& a, KernelStream stream) {
-  if (a.problem.head_size == 64) return run_hopper<HopperForward<64, 3, 32, 160>>(a, stream);
-  run_hopper<HopperForward<128, 2, 24, 240>>(a, stream);
+  using namespace hopper_forward;
+  if (a.problem.head_size == 64) return run<Shape<64, 3, 32, 160>>(a, stream);
+  run<Shape<128, 2, 24, 240>>(a, stream);
 }
 
 }  // namespace forja::kernels

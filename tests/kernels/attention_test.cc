@@ -44,8 +44,12 @@ void set_seed([[maybe_unused]] uint64_t seed) {
 }
 
 #ifndef FORJA_REAL_GPU
-constexpr int kHopperLaunches = 1;  // of a forward and a backward pass
-int num_hopper_launches() { return emulator::num_launches("attention_forward_hopper"); }
+constexpr int kHopperLaunches = 3;  // of a forward and a backward pass
+int num_hopper_launches() {
+  return emulator::num_launches("attention_forward_hopper") +
+         emulator::num_launches("attention_backward_keys_hopper") +
+         emulator::num_launches("attention_backward_queries_hopper");
+}
 // What the op's launchers are to decide.
 bool hopper_kernels_take(const Case& c) {
   return c.dtype == DType::bf16 && (c.dim == 64 || c.dim == 128) &&
