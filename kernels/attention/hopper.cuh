@@ -27,7 +27,7 @@ constexpr float kLn2 = 0.693147181f;
 
 // ---- Tiles in shared memory.
 
-// kNumRows rows of a head, in blocks of 64 columns.
+// kNumRows rows of a head, in blocks of 64 columns; zeros behind its last column.
 template <int kDim_, int kNumRows_>
 struct TileRows {
   static constexpr int kDim = kDim_, kNumRows = kNumRows_, kBytes = kDim * kNumRows * 2;
@@ -114,11 +114,13 @@ __device__ __forceinline__ void clear_sums(float (&sums)[kBlocks][4]) {
     for (int e = 0; e < 4; ++e) sums[j][e] = 0.0f;
 }
 
-// The warp's 16 rows from `row` on, of which those below `end` exist, each times its factor.
+// The warp's 16 rows from `row` on, of which those below `end` exist, each times its factor, and of
+// their columns the first `head_size`.
 template <int kBlocks>
 __device__ __forceinline__ void store_rows(const float (&sums)[kBlocks][4],
                                            const float (&factor)[2], const AttentionRows& to,
-                                           int first_row, int head, int row, int end) {
+                                           int first_row, int head, int row, int end,
+                                           int head_size) {
   const int lane = lane_index();
   row += lane / 4;
   BFloat16* at = static_cast<BFloat16*>(to.data) + (first_row + row) * to.row_stride +
@@ -132,7 +134,7 @@ __device__ __forceinline__ void store_rows(const float (&sums)[kBlocks][4],
       for (int i = 0; i < 4; ++i)
         words[i] = pack_bf16(sums[j + i][2 * h] * factor[h], sums[j + i][2 * h + 1] * factor[h]);
       transpose_quad(words);
-      if (row + 8 * h < end)
+      if (row + 8 * h < end && 8 * (j + lane % 4) < head_size)
         store16(at + 8 * h * to.row_stride + 8 * j, {{words[0], words[1], words[2], words[3]}});
     }
   }

@@ -58,6 +58,7 @@ __device__ __forceinline__ void produce(typename C::Storage& shared, const Argum
     if (leader) next_work(shared.slot, args.list, phase, 2 * C::Keys::kBytes);
     sync_warp();
     const Work work = shared.slot.work[0];
+    sync_warp();  // before the next is there
     const AttentionTile& tile = work.tile;
     if (tile.first < 0) return;
     if (leader) {
@@ -197,8 +198,9 @@ __device__ __forceinline__ void differentiate(typename C::Storage& shared,
     give_back(shared.empty[Step(step - 1).stage]);
   }
   give_back(shared.slot.empty[0]);
-  store_rows(dk, {p.scale, p.scale}, a.dk, tile.k_begin, work.head, key, tile.k_length);
-  store_rows(dv, {1.0f, 1.0f}, a.dv, tile.k_begin, work.head, key, tile.k_length);
+  store_rows(dk, {p.scale, p.scale}, a.dk, tile.k_begin, work.head, key, tile.k_length,
+             p.head_size);
+  store_rows(dv, {1.0f, 1.0f}, a.dv, tile.k_begin, work.head, key, tile.k_length, p.head_size);
 }
 
 template <class C>
@@ -232,20 +234,21 @@ void run(const AttentionBackward& a, KernelStream stream) {
   const int tiles = int(attention_tiles(p.num_keys, p.num_sequences, C::kRows));
   const int64_t group = p.num_heads / p.num_key_heads;
   const WorkList list = {a.key_tiles, a.counts, tiles, p.num_key_heads,
-                         heads_at_once(p.num_queries * group, C::kDim, p.num_key_heads, 1)};
+                         heads_at_once(p.num_queries * group, p.head_size, p.num_key_heads, 1)};
   const int blocks = std::min(tiles * p.num_key_heads, num_multiprocessors());
   launch({name, unsigned(blocks), C::kThreads, sizeof(typename C::Storage)}, stream, kernel<C>,
-         Arguments{a, make_map(name, a.q, p.num_queries, p.num_heads, C::kDim, C::kColumns),
-                   make_map(name, a.k, p.num_keys, p.num_key_heads, C::kDim, C::kRows),
-                   make_map(name, a.v, p.num_keys, p.num_key_heads, C::kDim, C::kRows),
-                   make_map(name, a.dout, p.num_queries, p.num_heads, C::kDim, C::kColumns), list});
+         Arguments{a, make_map(name, a.q, p.num_queries, p.num_heads, p.head_size, C::kColumns),
+                   make_map(name, a.k, p.num_keys, p.num_key_heads, p.head_size, C::kRows),
+                   make_map(name, a.v, p.num_keys, p.num_key_heads, p.head_size, C::kRows),
+                   make_map(name, a.dout, p.num_queries, p.num_heads, p.head_size, C::kColumns),
+                   list});
 }
 
 }  // namespace hopper_backward_keys
 
 void attention_backward_keys_hopper(const AttentionBackward& a, KernelStream stream) {
   using namespace hopper_backward_keys;
-  a.problem.head_size == 64 ? run<Shape<64, 128>>(a, stream) : run<Shape<128, 64>>(a, stream);
+  a.problem.head_size <= 64 ? run<Shape<64, 128>>(a, stream) : run<Shape<128, 64>>(a, stream);
 }
 
 }  // namespace forja::kernels

@@ -146,7 +146,8 @@ __device__ __forceinline__ void differentiate(typename C::Storage& shared,
     give_back(shared.k_empty[Step(step - 1).stage]);
   }
   give_back(shared.slot.empty[0]);
-  store_rows(dq, {p.scale, p.scale}, a.dq, tile.q_begin, work.head, query, tile.q_length);
+  store_rows(dq, {p.scale, p.scale}, a.dq, tile.q_begin, work.head, query, tile.q_length,
+             p.head_size);
 }
 
 template <class C>
@@ -181,20 +182,21 @@ void run(const AttentionBackward& a, KernelStream stream) {
   const int tiles = int(attention_tiles(p.num_queries, p.num_sequences, C::kRows));
   const int group = p.num_heads / p.num_key_heads;
   const WorkList list = {a.query_tiles, a.counts, tiles, p.num_heads,
-                         heads_at_once(p.num_keys, C::kDim, p.num_heads, group)};
+                         heads_at_once(p.num_keys, p.head_size, p.num_heads, group)};
   const int blocks = std::min(tiles * p.num_heads, num_multiprocessors());
-  launch({name, unsigned(blocks), C::kThreads, sizeof(typename C::Storage)}, stream, kernel<C>,
-         Arguments{a, make_map(name, a.q, p.num_queries, p.num_heads, C::kDim, C::kRows),
-                   make_map(name, a.k, p.num_keys, p.num_key_heads, C::kDim, C::kColumns),
-                   make_map(name, a.v, p.num_keys, p.num_key_heads, C::kDim, C::kColumns),
-                   make_map(name, a.dout, p.num_queries, p.num_heads, C::kDim, C::kRows), list});
+  launch(
+      {name, unsigned(blocks), C::kThreads, sizeof(typename C::Storage)}, stream, kernel<C>,
+      Arguments{a, make_map(name, a.q, p.num_queries, p.num_heads, p.head_size, C::kRows),
+                make_map(name, a.k, p.num_keys, p.num_key_heads, p.head_size, C::kColumns),
+                make_map(name, a.v, p.num_keys, p.num_key_heads, p.head_size, C::kColumns),
+                make_map(name, a.dout, p.num_queries, p.num_heads, p.head_size, C::kRows), list});
 }
 
 }  // namespace hopper_backward_queries
 
 void attention_backward_queries_hopper(const AttentionBackward& a, KernelStream stream) {
   using namespace hopper_backward_queries;
-  a.problem.head_size == 64 ? run<Shape<64>>(a, stream) : run<Shape<128>>(a, stream);
+  a.problem.head_size <= 64 ? run<Shape<64>>(a, stream) : run<Shape<128>>(a, stream);
 }
 
 }  // namespace forja::kernels

@@ -210,7 +210,7 @@ __device__ __forceinline__ void attend(typename C::Storage& shared, const Attent
     give_back(shared.slot.empty[0]);
   }
   finish(a, softmax, work, query, factor);
-  store_rows(out, factor, a.out, tile.q_begin, work.head, query, tile.q_length);
+  store_rows(out, factor, a.out, tile.q_begin, work.head, query, tile.q_length, p.head_size);
 }
 
 template <class C>
@@ -248,19 +248,20 @@ void run(const AttentionForward& a, KernelStream stream) {
   const int tiles = int(attention_tiles(p.num_queries, p.num_sequences, C::kRows));
   const int group = p.num_heads / p.num_key_heads;
   const WorkList list = {a.tiles, a.counts, tiles, p.num_heads,
-                         heads_at_once(p.num_keys, C::kDim, p.num_heads, group)};
+                         heads_at_once(p.num_keys, p.head_size, p.num_heads, group)};
   const int blocks = std::min(tiles * p.num_heads, num_multiprocessors());
-  launch({name, unsigned(blocks), C::kThreads, sizeof(typename C::Storage)}, stream, kernel<C>,
-         Arguments{a, make_map(name, a.q, p.num_queries, p.num_heads, C::kDim, C::kRows),
-                   make_map(name, a.k, p.num_keys, p.num_key_heads, C::kDim, C::kColumns),
-                   make_map(name, a.v, p.num_keys, p.num_key_heads, C::kDim, C::kColumns), list});
+  launch(
+      {name, unsigned(blocks), C::kThreads, sizeof(typename C::Storage)}, stream, kernel<C>,
+      Arguments{a, make_map(name, a.q, p.num_queries, p.num_heads, p.head_size, C::kRows),
+                make_map(name, a.k, p.num_keys, p.num_key_heads, p.head_size, C::kColumns),
+                make_map(name, a.v, p.num_keys, p.num_key_heads, p.head_size, C::kColumns), list});
 }
 
 }  // namespace hopper_forward
 
 void attention_forward_hopper(const AttentionForward& a, KernelStream stream) {
   using namespace hopper_forward;
-  if (a.problem.head_size == 64) return run<Shape<64, 3, 32, 160>>(a, stream);
+  if (a.problem.head_size <= 64) return run<Shape<64, 3, 32, 160>>(a, stream);
   run<Shape<128, 2, 24, 240>>(a, stream);
 }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "forja/ops/attention.h"
 
+#include <array>
 #include <cstring>
 #include <string>
 
@@ -37,22 +38,25 @@ constexpr double kBf16Bound = 5e-3;
 
 double bound_of(DType dtype) { return dtype == DType::bf16 ? kBf16Bound : 1e-5; }
 
-void set_seed([[maybe_unused]] uint64_t seed) {
-#ifndef FORJA_REAL_GPU
-  emulator::set_seed(seed);
+// 0 of a real one, which does not change.
+int device_capability() {
+#ifdef FORJA_REAL_GPU
+  return 0;
+#else
+  return emulator::compute_capability();
 #endif
 }
 
 #ifndef FORJA_REAL_GPU
-constexpr int kHopperLaunches = 3;  // of a forward and a backward pass
-int num_hopper_launches() {
-  return emulator::num_launches("attention_forward_hopper") +
-         emulator::num_launches("attention_backward_keys_hopper") +
-         emulator::num_launches("attention_backward_queries_hopper");
+using HopperLaunches = std::array<int, 3>;
+HopperLaunches hopper_launches() {
+  return {emulator::num_launches("attention_forward_hopper"),
+          emulator::num_launches("attention_backward_keys_hopper"),
+          emulator::num_launches("attention_backward_queries_hopper")};
 }
 // What the op's launchers are to decide.
 bool hopper_kernels_take(const Case& c) {
-  return c.dtype == DType::bf16 && (c.dim == 64 || c.dim == 128) &&
+  return c.dtype == DType::bf16 && c.dim % 8 == 0 && c.dim <= 128 &&
          c.memory != Case::Memory::misaligned && c.options.scale > 0.0f && !c.sequences.empty();
 }
 #endif
@@ -148,21 +152,26 @@ void expect_rows(GpuBox& gpu, const Case& c, const Tensor& found, const Tensor& 
   }
 }
 
-// Every kind of device whose kernels differ, in several orders of its threads; a real GPU is what
-// it is.
+// Every kind of device whose kernels differ for the case, in several orders of its threads; a real
+// GPU is what it is.
 void on_devices([[maybe_unused]] const Case& c, const std::function<void()>& body) {
 #ifdef FORJA_REAL_GPU
-  body();
+  for (int i = 0; i < 2; ++i) body();
 #else
   for (const int capability : {80, 90}) {
-    if (capability == 90 && !hopper_kernels_take(c)) continue;
+    const bool hopper = hopper_kernels_take(c);
+    if (capability == 80 && !hopper) continue;
     SCOPED_TRACE("compute capability " + std::to_string(capability));
     emulator::set_compute_capability(capability);
     for (uint64_t seed = 1; seed <= 3; ++seed) {
+      SCOPED_TRACE("seed " + std::to_string(seed));
       emulator::set_seed(seed);
-      const int before = num_hopper_launches();
+      const HopperLaunches before = hopper_launches();
       body();
-      EXPECT_EQ(num_hopper_launches() - before, capability == 90 ? kHopperLaunches : 0);
+      HopperLaunches launched = hopper_launches();
+      for (size_t i = 0; i < launched.size(); ++i) launched[i] -= before[i];
+      const int expected = capability == 90 && hopper ? 1 : 0;
+      EXPECT_EQ(launched, (HopperLaunches{expected, expected, expected}));
     }
   }
   emulator::set_compute_capability(90);
@@ -312,24 +321,28 @@ TEST(GpuAttention, Deterministic) {
   FORJA_REQUIRE_GPU();
   for (const DType dtype : {DType::f32, DType::bf16}) {
     for (const int64_t dim : {64, 128, 256}) {
-      const Case c{"", dtype, 2, 1, dim, {0, 70, 0, 90}, kCausal};
+      const Case c{"", dtype, 2, 1, dim, {0, 70, 0, 90, 70, 140, 90, 150}, kCausal};
       TensorBox cpu(32 << 20);
-      GpuBox gpu;
-      const Tensors host = make_tensors(cpu, c);
-      for (uint64_t seed = 1; seed <= 3; ++seed) {
-        set_seed(seed);
-        const Tensors t = upload(gpu, make_tensors(cpu, c));
+      const Tensors start = make_tensors(cpu, c), host = make_tensors(cpu, c);
+      bool is_first = true;
+      int of_capability = 0;
+      on_devices(c, [&] {
+        GpuBox gpu;
+        const Tensors t = upload(gpu, start);
         forward(gpu.context(), t, c.options);
         backward(gpu.context(), t, c.options);
+        is_first |= device_capability() != of_capability;
+        of_capability = device_capability();
         for (const auto& [found, first] : {std::pair{t.out, host.out},
                                            {t.lse, host.lse},
                                            {t.dq, host.dq},
                                            {t.dk, host.dk},
                                            {t.dv, host.dv}}) {
-          if (seed == 1) gpu.download(found, first);
-          expect_equal(gpu, found, first, "seed " + std::to_string(seed));
+          if (is_first) gpu.download(found, first);
+          expect_equal(gpu, found, first, c.name);
         }
-      }
+        is_first = false;
+      });
     }
   }
 }
@@ -353,17 +366,40 @@ TEST(GpuAttention, LargeScoresDoNotOverflow) {
   GpuBox gpu;
   using Values = std::vector<float>;
   for (const DType dtype : {DType::f32, DType::bf16}) {
-    const Tensor q = cpu.from(Values{128, -128}, {2, 1, 1}, dtype);
-    const Tensor k = cpu.from(Values{64, 128}, {2, 1, 1}, dtype);
-    const Tensor v = cpu.from(Values{1, 3}, {2, 1, 1}, dtype);
-    const Tensor sequences = gpu.upload(cpu.from(std::vector<int32_t>{0, 2, 0, 2}, {1, 4}));
-    const Tensor out = gpu.empty(dtype, {2, 1, 1}), lse = gpu.empty(DType::f32, {1, 2});
-    attention_forward(gpu.context(), gpu.upload(q), gpu.upload(k), gpu.upload(v), sequences, out,
-                      lse, {.causal = false, .window = 0, .scale = 1.0f});
-    expect_equal(gpu, out, cpu.from(Values{3, 1}, {2, 1, 1}, dtype), "out");
-    expect_near(gpu, lse, cpu.from(Values{16384, -8192}, {1, 2}), "lse", 1e-6);
+    for (const int64_t dim : {1, 8}) {
+      // Numbers in the first column, zeros behind.
+      const auto rows = [&](const Values& values) {
+        Values all(size_t(2 * dim));
+        for (size_t i = 0; i < 2; ++i) all[i * size_t(dim)] = values[i];
+        return cpu.from(all, {2, 1, dim}, dtype);
+      };
+      const Tensor q = rows({128, -128}), k = rows({64, 128}), v = rows({1, 3});
+      const Tensor sequences = gpu.upload(cpu.from(std::vector<int32_t>{0, 2, 0, 2}, {1, 4}));
+      const Tensor out = gpu.empty(dtype, {2, 1, dim}), lse = gpu.empty(DType::f32, {1, 2});
+      attention_forward(gpu.context(), gpu.upload(q), gpu.upload(k), gpu.upload(v), sequences, out,
+                        lse, {.causal = false, .window = 0, .scale = 1.0f});
+      expect_equal(gpu, out, rows({3, 1}), "out");
+      expect_near(gpu, lse, cpu.from(Values{16384, -8192}, {1, 2}), "lse", 1e-6);
+    }
   }
 }
+
+#ifndef FORJA_REAL_GPU
+TEST(GpuAttention, NewerDevicesDoNotGetTheKernelsOfHopper) {
+  const Case c{"", DType::bf16, 2, 1, 64, {0, 40, 0, 40}, kCausal};
+  TensorBox cpu(32 << 20);
+  for (const int capability : {89, 100, 120}) {
+    emulator::set_compute_capability(capability);
+    const HopperLaunches before = hopper_launches();
+    GpuBox gpu;
+    const Tensors t = upload(gpu, make_tensors(cpu, c));
+    forward(gpu.context(), t, c.options);
+    backward(gpu.context(), t, c.options);
+    EXPECT_EQ(hopper_launches(), before);
+  }
+  emulator::set_compute_capability(90);
+}
+#endif
 
 TEST(GpuAttention, PlansTheScratchThatItUses) {
   FORJA_REQUIRE_GPU();

@@ -189,6 +189,50 @@ TEST(HopperEmulator, CopiesSwizzleAndFillWithZeros) {
   }
 }
 
+// out [16, 64]: a box of a map of [rows, planes, columns], 16 rows of one plane.
+void copy_rows_of_plane(const TensorMap map, int x, int y, int z, BFloat16* out) {
+  auto& shared = shared_storage<TileStorage>();
+  if (thread_index() == 0) init_mbarrier(shared.full[0], 1);
+  sync_block();
+  if (thread_index() == 0) {
+    load_tile(shared.tile.at(0), map, shared.full[0], x, y, z);
+    arrive_mbarrier_expect(shared.full[0], 16 * 64 * 2);
+  }
+  wait_mbarrier(shared.full[0], 0, "mbarrier full");
+  for (int i = thread_index(); i < 16 * 64; i += 32) out[i] = shared.tile[i];
+}
+
+TEST(HopperEmulator, CopiesOfThreeDimensions) {
+  TensorBox box(1 << 20);
+  constexpr int64_t kRows = 30, kPlanes = 3, kColumns = 80;
+  const Tensor x = box.normal(DType::bf16, {kRows, kPlanes, kColumns}, 1);
+  const TensorMap map =
+      make_tensor_map("copy_rows", x.data, DType::bf16,
+                      {{kColumns, 1, 64}, {kPlanes, kColumns, 1}, {kRows, kPlanes * kColumns, 16}},
+                      TensorSwizzle::bytes128);
+  for (const int first_row : {0, 20, 30}) {
+    for (const int plane : {0, 2, 3}) {
+      for (const int first_column : {0, 64}) {
+        BFloat16 out[16 * 64];
+        launch({"copy_rows", 1, 32, sizeof(TileStorage)}, nullptr, copy_rows_of_plane, map,
+               first_column, plane, first_row, out);
+        int wrong = 0;
+        for (int r = 0; r < 16; ++r) {
+          for (int c = 0; c < 64; ++c) {
+            const int64_t row = first_row + r, column = first_column + c;
+            const bool inside = row < kRows && plane < kPlanes && column < kColumns;
+            const uint16_t expected =
+                inside ? x.ptr<BFloat16>()[(row * kPlanes + plane) * kColumns + column].bits
+                       : uint16_t(0);
+            wrong += out[r * 64 + (c / 8 ^ r % 8) * 8 + c % 8].bits != expected;
+          }
+        }
+        EXPECT_EQ(wrong, 0) << first_row << ", " << plane << ", " << first_column;
+      }
+    }
+  }
+}
+
 TEST(HopperEmulator, RefusesMisalignedTilesAndMaps) {
   TensorBox box(1 << 20);
   const Tensor x = box.normal(DType::bf16, {30, 152}, 1);
