@@ -5,7 +5,7 @@
 // All three have the same frame. Blocks stay, one a multiprocessor. The first warpgroup is the
 // producer: one of its warps takes pieces of work (a tile of one head) from a counter in global
 // memory, which evens out what documents and masks make uneven, and fetches, first, what the tile
-// itself needs ("resident": one buffer), then what passes by (rings of two or three stages). The
+// itself needs ("resident": one buffer), then what passes by (rings of two or four stages). The
 // others are consumers with 64 rows of the tile each. The producer is a tile ahead where the
 // buffers allow it: a tile's first copies overlap the last tile's stores. A piece of work travels
 // through shared memory behind the barriers of the resident buffer; one without a tile ends all.

@@ -2,15 +2,18 @@
 // dK and dV of Hopper: the algorithm of backward_keys.cu in the frame of hopper.cuh.
 //
 // Resident is a tile of 128 keys and values of one key head, 64 for each of two consumers; of every
-// query head of its group, queries, dout and their statistics pass by, 64 rows at a time, from the
-// last that sees any of the keys to the first. Scores are transposed (keys are the rows of the
-// accumulators), so that P^T and dS^T are left operands from registers:
+// query head of its group, queries, dout and their statistics pass by, 64 rows at a time (128 where
+// heads have 64 columns), from the last that sees any of the keys to the first. Scores are
+// transposed, keys being the rows of the accumulators, so that P^T and dS^T are left operands from
+// registers:
 //   S^T = K Q^T,  dP^T = V dO^T,  dV += P^T dO,  dK += dS^T Q.
-// Of a step, dP^T goes on while the threads make P, dV while they make dS, and dK while the next
-// S^T has begun; each sum is one thread's, in a fixed order.
+// The S^T of a step begins before the sums of the one before have ended, and dP^T goes on beside
+// the exponentials; what a consumer computes then is covered by the products of the other. Each sum
+// is one thread's, in a fixed order.
 //
-// Floor: 8 D flops a visible pair. The first two products read both operands from shared memory, at
-// the 128 bytes a cycle that it has; the other two need half of that.
+// Floor: 8 D flops a visible pair. For heads of 128, the first two products read both operands from
+// shared memory at the 128 bytes a cycle that it has; the other two need half of that. The sums take
+// 128 registers of a thread, scores, products and left operands 96 of the other 112.
 #include <cmath>
 
 #include "kernels/attention/hopper.cuh"
