@@ -227,6 +227,26 @@ __device__ __forceinline__ Work next_work(WorkSlot& slot, const WorkList& list, 
   return work;
 }
 
+// The producer's: the keys and values that a tile of queries meets, to rings of the storage.
+template <class C>
+__device__ __forceinline__ void load_keys(typename C::Storage& shared, const AttentionProblem& p,
+                                          const TensorMap& k, const TensorMap& v, const Work& work,
+                                          Ring<C::kStages>& ring) {
+  const AttentionTile& tile = work.tile;
+  const int head = work.head / (p.num_heads / p.num_key_heads);
+  const Passing keys = keys_of(tile, Visibility(tile, p), C::kRows, C::kColumns);
+  for (int key = keys.last(); key >= keys.first; key -= C::kColumns) {
+    const int stage = ring.stage, row = tile.k_begin + key;
+    wait_mbarrier(shared.k_empty[stage], ring.phase ^ 1, "mbarrier k_empty");
+    arrive_mbarrier_expect(shared.k_full[stage], C::Keys::kBytes);
+    load_rows(shared.k[stage], k, shared.k_full[stage], head, row);
+    wait_mbarrier(shared.v_empty[stage], ring.phase ^ 1, "mbarrier v_empty");
+    arrive_mbarrier_expect(shared.v_full[stage], C::Keys::kBytes);
+    load_rows(shared.v[stage], v, shared.v_full[stage], head, row);
+    ring.advance();
+  }
+}
+
 // The consumers': attend(work) for every piece until the last. It gives the slot back.
 template <class Attend>
 __device__ __forceinline__ void for_each_work(WorkSlot& slot, const Attend& attend) {

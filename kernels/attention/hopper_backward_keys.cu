@@ -12,8 +12,8 @@
 // is one thread's, in a fixed order.
 //
 // Floor: 8 D flops a visible pair. For heads of 128, the first two products read both operands from
-// shared memory at the 128 bytes a cycle that it has; the other two need half of that. The sums take
-// 128 registers of a thread, scores, products and left operands 96 of the other 112.
+// shared memory at the 128 bytes a cycle that it has; the other two need half of that. The sums
+// take 128 registers of a thread, scores, products and left operands 96 of the other 112.
 #include <cmath>
 
 #include "kernels/attention/hopper.cuh"

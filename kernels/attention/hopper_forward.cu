@@ -50,7 +50,6 @@ struct Arguments {
 
 template <class C>
 __device__ __forceinline__ void produce(typename C::Storage& shared, const Arguments& args) {
-  const AttentionProblem& p = args.a.problem;
   prefetch_tensor_map(args.q);
   prefetch_tensor_map(args.k);
   prefetch_tensor_map(args.v);
@@ -60,18 +59,7 @@ __device__ __forceinline__ void produce(typename C::Storage& shared, const Argum
     const AttentionTile& tile = work.tile;
     if (tile.first < 0) return;
     load_rows(shared.q, args.q, shared.slot.full[0], work.head, tile.q_begin + tile.first);
-    const int key_head = work.head / (p.num_heads / p.num_key_heads);
-    const Passing keys = keys_of(tile, Visibility(tile, p), C::kRows, C::kColumns);
-    for (int key = keys.last(); key >= keys.first; key -= C::kColumns) {
-      const int stage = ring.stage;
-      wait_mbarrier(shared.k_empty[stage], ring.phase ^ 1, "mbarrier k_empty");
-      arrive_mbarrier_expect(shared.k_full[stage], C::Keys::kBytes);
-      load_rows(shared.k[stage], args.k, shared.k_full[stage], key_head, tile.k_begin + key);
-      wait_mbarrier(shared.v_empty[stage], ring.phase ^ 1, "mbarrier v_empty");
-      arrive_mbarrier_expect(shared.v_full[stage], C::Keys::kBytes);
-      load_rows(shared.v[stage], args.v, shared.v_full[stage], key_head, tile.k_begin + key);
-      ring.advance();
-    }
+    load_keys<C>(shared, args.a.problem, args.k, args.v, work, ring);
   }
 }
 
