@@ -56,6 +56,7 @@ __device__ __forceinline__ void produce(typename C::Storage& shared, const Argum
   const AttentionProblem& p = args.a.problem;
   const bool leader = lane_index() == 0;
   const int group = p.num_heads / p.num_key_heads;
+  for (const TensorMap* map : {&args.q, &args.k, &args.v, &args.dout}) prefetch_tensor_map(*map);
   Ring<C::kStages> ring;
   for (uint32_t phase = 0;; phase ^= 1) {
     if (leader) next_work(shared.slot, args.list, phase, 2 * C::Keys::kBytes);

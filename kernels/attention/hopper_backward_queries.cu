@@ -42,6 +42,7 @@ struct Arguments {
 
 template <class C>
 __device__ __forceinline__ void produce(typename C::Storage& shared, const Arguments& args) {
+  for (const TensorMap* map : {&args.q, &args.k, &args.v, &args.dout}) prefetch_tensor_map(*map);
   Ring<C::kStages> ring;
   for (uint32_t phase = 0;; phase ^= 1) {
     const Work work = next_work(shared.slot, args.list, phase, 2 * C::Queries::kBytes);
