@@ -277,7 +277,7 @@ std::vector<Case> cases() {
   for (const int64_t dim : {64, 128}) {
     const std::string suffix = "_tiles_" + std::to_string(dim);
     const DType bf16 = DType::bf16;
-    for (const int32_t length : {127, 128, 129, 257, 450}) {
+    for (const int32_t length : {127, 128, 129, 257, 385}) {
       all.push_back({"length_" + std::to_string(length) + suffix,
                      bf16,
                      1,
@@ -286,11 +286,11 @@ std::vector<Case> cases() {
                      {0, length, 0, length},
                      kCausal});
     }
-    all.push_back({"full" + suffix, bf16, 2, 1, dim, {0, 200, 0, 400}, kFull, Memory::fused});
+    all.push_back({"full" + suffix, bf16, 2, 1, dim, {0, 140, 0, 300}, kFull, Memory::fused});
     all.push_back({"documents" + suffix,
                    bf16,
-                   4,
                    2,
+                   1,
                    dim,
                    {0, 150, 0, 150, 150, 3, 150, 3, 153, 260, 153, 260},
                    kCausal,
@@ -300,7 +300,7 @@ std::vector<Case> cases() {
                    2,
                    1,
                    dim,
-                   {0, 210, 0, 210, 215, 300, 215, 400},
+                   {0, 130, 0, 130, 135, 200, 135, 300},
                    {true, 150, 0.125f}});
   }
   return all;
