@@ -15,6 +15,7 @@
 
 #include <cmath>
 
+#include "kernels/attention/hopper.h"
 #include "kernels/attention/rows.cuh"
 #include "kernels/common/launch.h"
 
@@ -74,8 +75,13 @@ void run_statistics(const AttentionBackward& a, KernelStream stream) {
 void attention_backward(const AttentionBackward& a, KernelStream stream) {
   a.problem.dtype == DType::f32 ? run_statistics<float>(a, stream)
                                 : run_statistics<BFloat16>(a, stream);
-  attention_backward_keys(a, stream);
-  attention_backward_queries(a, stream);
+  if (hopper_takes(a)) {
+    attention_backward_keys_hopper(a, stream);
+    attention_backward_queries_hopper(a, stream);
+  } else {
+    attention_backward_keys(a, stream);
+    attention_backward_queries(a, stream);
+  }
 }
 
 }  // namespace forja::kernels

@@ -61,26 +61,6 @@ __device__ __forceinline__ void probabilities(float (&scores)[kRowBlocks][kBlock
     }
 }
 
-// Zeros where a query does not see a key.
-template <int kRowBlocks, int kBlocks>
-__device__ __forceinline__ void mask_probabilities(float (&p)[kRowBlocks][kBlocks][4],
-                                                   const Visibility& visible, int key, int query) {
-#pragma unroll
-  for (int j = 0; j < kBlocks; ++j)
-#pragma unroll
-    for (int c = 0; c < 2; ++c) {
-      const int column = query + 8 * j + lane_index() % 4 * 2 + c;
-      const int first = visible.first_key(column), end = visible.end_key(column);
-#pragma unroll
-      for (int i = 0; i < kRowBlocks; ++i)
-#pragma unroll
-        for (int h = 0; h < 2; ++h) {
-          const int row = key + 16 * i + 8 * h + lane_index() / 4;
-          if (row < first || row >= end) p[i][j][2 * h + c] = 0.0f;
-        }
-    }
-}
-
 // products of dout and values -> dscores.
 template <class Stage, int kRowBlocks, int kBlocks>
 __device__ __forceinline__ void score_gradients(const float (&p)[kRowBlocks][kBlocks][4],
@@ -178,7 +158,7 @@ __global__ void __launch_bounds__(C::kThreads, kMinBlocks)
         P::multiply(k, now.q, prob);
         probabilities(prob, scale, now);
         if (query < inner_first || query + C::kColumns > inner_end)
-          mask_probabilities(prob, visible, key, query);
+          mask_queries(prob, visible, key, query);
         if constexpr (kValues) P::accumulate(prob, now.dout, dv);
         if constexpr (kKeys) {
           float ds[C::kRowBlocks][C::kColumns / 8][4];

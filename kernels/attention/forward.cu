@@ -19,7 +19,7 @@
 // Floor: 4 D flops a visible pair, at the tensor cores' rate (fp32: at that of fp32 FMAs).
 #include <cmath>
 
-#include "kernels/attention/attention.h"
+#include "kernels/attention/hopper.h"
 #include "kernels/attention/products.cuh"
 #include "kernels/attention/tile_list.h"
 #include "kernels/common/launch.h"
@@ -213,6 +213,7 @@ void run_forward(const AttentionForward& a, KernelStream stream) {
 }  // namespace
 
 void attention_forward(const AttentionForward& a, KernelStream stream) {
+  if (hopper_takes(a)) return attention_forward_hopper(a, stream);
   const int size = a.problem.head_size;
   if (a.problem.dtype == DType::f32) {
     if (size <= 64) return run_forward<float, 64, 1, 32, false>(a, stream);

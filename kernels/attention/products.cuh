@@ -191,24 +191,49 @@ struct Products<float> {
   }
 };
 
-// Puts `value` where a row, of queries from `query`, does not see a column, of keys from `key`.
+// Puts `value` where a row, of 16 queries from `query`, does not see a column, of keys from `key`.
+template <int kBlocks>
+__device__ __forceinline__ void mask_keys(float (&scores)[kBlocks][4], const Visibility& visible,
+                                          int query, int key, float value) {
+  const int column = key + lane_index() % 4 * 2;
+#pragma unroll
+  for (int h = 0; h < 2; ++h) {
+    const int row = query + 8 * h + lane_index() / 4;
+    const int first = visible.first_key(row), end = visible.end_key(row);
+#pragma unroll
+    for (int j = 0; j < kBlocks; ++j)
+#pragma unroll
+      for (int c = 0; c < 2; ++c) {
+        const int at = column + 8 * j + c;
+        if (at < first || at >= end) scores[j][2 * h + c] = value;
+      }
+  }
+}
 template <int kRowBlocks, int kBlocks>
 __device__ __forceinline__ void mask_keys(float (&scores)[kRowBlocks][kBlocks][4],
                                           const Visibility& visible, int query, int key,
                                           float value) {
-  const int group = lane_index() / 4, column = key + lane_index() % 4 * 2;
 #pragma unroll
-  for (int i = 0; i < kRowBlocks; ++i)
+  for (int i = 0; i < kRowBlocks; ++i) mask_keys(scores[i], visible, query + 16 * i, key, value);
+}
+
+// Transposed: zeros where a query, of those from `query` in columns, does not see a key, of those
+// from `key` in rows.
+template <int kRowBlocks, int kBlocks>
+__device__ __forceinline__ void mask_queries(float (&p)[kRowBlocks][kBlocks][4],
+                                             const Visibility& visible, int key, int query) {
 #pragma unroll
-    for (int h = 0; h < 2; ++h) {
-      const int row = query + 16 * i + 8 * h + group;
-      const int first = visible.first_key(row), end = visible.end_key(row);
+  for (int j = 0; j < kBlocks; ++j)
 #pragma unroll
-      for (int j = 0; j < kBlocks; ++j)
+    for (int c = 0; c < 2; ++c) {
+      const int column = query + 8 * j + lane_index() % 4 * 2 + c;
+      const int first = visible.first_key(column), end = visible.end_key(column);
 #pragma unroll
-        for (int c = 0; c < 2; ++c) {
-          const int at = column + 8 * j + c;
-          if (at < first || at >= end) scores[i][j][2 * h + c] = value;
+      for (int i = 0; i < kRowBlocks; ++i)
+#pragma unroll
+        for (int h = 0; h < 2; ++h) {
+          const int row = key + 16 * i + 8 * h + lane_index() / 4;
+          if (row < first || row >= end) p[i][j][2 * h + c] = 0.0f;
         }
     }
 }

@@ -23,6 +23,18 @@ struct alignas(8) Mbarrier {
   uint64_t state;
 };
 
+// The stage that comes next of a ring of buffers with a barrier each, and its phase's parity.
+template <int kStages>
+struct Ring {
+  int stage = 0;
+  uint32_t phase = 0;
+  __device__ __forceinline__ void advance() {
+    if (++stage < kStages) return;
+    stage = 0;
+    phase ^= 1;
+  }
+};
+
 #ifdef __CUDACC__
 
 // By one thread, for `arrivals` in each phase; then publish_mbarriers() and a barrier of the block.

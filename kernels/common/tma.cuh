@@ -25,6 +25,21 @@ __device__ __forceinline__ void load_tile(void* shared, const TensorMap& map, Mb
       "l"(&map), "r"(shared_address(&barrier)), "r"(x), "r"(y)
       : "memory");
 }
+// The same of a three-dimensional map: a box that is one element high along y.
+__device__ __forceinline__ void load_tile(void* shared, const TensorMap& map, Mbarrier& barrier,
+                                          int x, int y, int z) {
+  asm volatile(
+      "cp.async.bulk.tensor.3d.shared::cluster.global.tile.mbarrier::complete_tx::bytes "
+      "[%0], [%1, {%3, %4, %5}], [%2];" ::"r"(shared_address(shared)),
+      "l"(&map), "r"(shared_address(&barrier)), "r"(x), "r"(y), "r"(z)
+      : "memory");
+}
+
+// What this thread wrote to shared memory, seen by copies and products that begin after a barrier
+// (they go another way than the threads).
+__device__ __forceinline__ void publish_to_engines() {
+  asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+}
 
 #else
 
@@ -50,16 +65,38 @@ inline void copy_row(char* window, uint32_t address, const char* from, int64_t v
   }
 }
 
-inline void copy_box(char* window, uint32_t address, const TensorMap& map, int x, int y) {
+// Rows of the box run along `along`, dim 1 or 2 of the map.
+inline void copy_box(char* window, uint32_t address, const TensorMap& map, int x, int y, int z) {
+  const int along = map.rank - 1, from_row = along == 2 ? z : y;
   const int64_t row_bytes = map.box[0] * map.element_bytes;
-  for (int row = 0; row < map.box[1]; ++row) {
-    const bool inside = x < map.sizes[0] && y + row < map.sizes[1];
+  const bool exists = along == 1 || y < map.sizes[1];
+  const char* plane = map.data + (along == 2 ? y * map.strides_bytes[1] : 0);
+  for (int i = 0; i < map.box[along]; ++i) {
+    const int row = from_row + i;
+    const bool inside = exists && x < map.sizes[0] && row < map.sizes[along];
     const int64_t valid = inside ? (map.sizes[0] - x) * map.element_bytes : 0;
     const char* from =
-        inside ? map.data + (y + row) * map.strides_bytes[1] + int64_t(x) * map.element_bytes
-               : nullptr;
-    copy_row(window, address + uint32_t(row * row_bytes), from, valid, row_bytes, map.swizzle);
+        inside ? plane + row * map.strides_bytes[along] + int64_t(x) * map.element_bytes : nullptr;
+    copy_row(window, address + uint32_t(i * row_bytes), from, valid, row_bytes, map.swizzle);
   }
+}
+
+inline void load_box(void* shared, const TensorMap& map, Mbarrier& barrier, int x, int y, int z) {
+  if (x < 0 || y < 0 || z < 0) emulator::fault("TMA: negative coordinates are not emulated");
+  const uint32_t address = window_address(shared);
+  const int bytes = map.box[0] * map.box[map.rank - 1] * map.element_bytes;
+  if (address % 128 != 0) emulator::fault("TMA: a tile that is not aligned to 128 bytes");
+  if (map.swizzle == TensorSwizzle::bytes128 && map.box[0] * map.element_bytes != 128)
+    emulator::fault("TMA: swizzled rows of other than 128 bytes are not emulated");
+  // The swizzle stays within 1024 bytes.
+  const uint32_t end = (address + uint32_t(bytes) + 1023) / 1024 * 1024;
+  in_window(address, int(map.swizzle == TensorSwizzle::none ? uint32_t(bytes) : end - address));
+  char* window = static_cast<char*>(emulator::shared_memory(0)) - kSharedWindow;
+  Mbarrier* at = &barrier;
+  emulator::enqueue_anytime([=] {
+    copy_box(window, address, map, x, y, z);
+    complete_bytes(*at, bytes);
+  });
 }
 
 }  // namespace internal
@@ -68,23 +105,14 @@ inline void prefetch_tensor_map(const TensorMap&) {}
 
 inline void load_tile(void* shared, const TensorMap& map, Mbarrier& barrier, int x, int y) {
   if (map.rank != 2) emulator::fault("TMA: coordinates of another rank than the tensor map");
-  if (x < 0 || y < 0) emulator::fault("TMA: negative coordinates are not emulated");
-  const uint32_t address = internal::window_address(shared);
-  const int bytes = map.box[0] * map.box[1] * map.element_bytes;
-  if (address % 128 != 0) emulator::fault("TMA: a tile that is not aligned to 128 bytes");
-  if (map.swizzle == TensorSwizzle::bytes128 && map.box[0] * map.element_bytes != 128)
-    emulator::fault("TMA: swizzled rows of other than 128 bytes are not emulated");
-  // The swizzle stays within 1024 bytes.
-  const uint32_t end = (address + uint32_t(bytes) + 1023) / 1024 * 1024;
-  internal::in_window(address,
-                      int(map.swizzle == TensorSwizzle::none ? uint32_t(bytes) : end - address));
-  char* window = static_cast<char*>(emulator::shared_memory(0)) - internal::kSharedWindow;
-  Mbarrier* at = &barrier;
-  emulator::enqueue_anytime([=] {
-    internal::copy_box(window, address, map, x, y);
-    internal::complete_bytes(*at, bytes);
-  });
+  internal::load_box(shared, map, barrier, x, y, 0);
 }
+inline void load_tile(void* shared, const TensorMap& map, Mbarrier& barrier, int x, int y, int z) {
+  if (map.rank != 3) emulator::fault("TMA: coordinates of another rank than the tensor map");
+  if (map.box[1] != 1) emulator::fault("TMA: boxes with more than one plane are not emulated");
+  internal::load_box(shared, map, barrier, x, y, z);
+}
+inline void publish_to_engines() {}
 
 #endif
 

@@ -121,6 +121,25 @@ __device__ __forceinline__ T warp_reduce(T value) {
   return value;
 }
 
+// Four lanes t = 0 to 3, a multiple of 4 the first, transpose a 4 x 4 matrix of words: lane t gave
+// column t and gets row t.
+__device__ __forceinline__ void transpose_quad(uint32_t (&w)[4]) {
+  const int lane = lane_index();
+  const bool odd = lane & 1, high = lane & 2;
+#pragma unroll
+  for (int i = 0; i < 4; i += 2) {
+    const uint32_t got = shuffle_xor(odd ? w[i] : w[i + 1], 1);
+    w[i] = odd ? got : w[i];
+    w[i + 1] = odd ? w[i + 1] : got;
+  }
+#pragma unroll
+  for (int i = 0; i < 2; ++i) {
+    const uint32_t got = shuffle_xor(high ? w[i] : w[i + 2], 2);
+    w[i] = high ? got : w[i];
+    w[i + 2] = high ? w[i + 2] : got;
+  }
+}
+
 // Over all threads of a block of at most 1024; every thread gets the result. `scratch` is used up
 // until the next sync_block().
 template <class Op, class T>

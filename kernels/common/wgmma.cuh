@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Tensor-core products of a warpgroup (wgmma, sm_90a), whose operands lie in shared memory. They
-// run beside the threads: fence_products(), some multiply(), commit_products(), wait_products().
+// Tensor-core products of a warpgroup (wgmma, sm_90a), whose operands lie in shared memory (the
+// left one may be in registers). They run beside the threads: fence_products(), some multiply(),
+// commit_products(), wait_products().
 //
 // Operands are tiles as the copy engine leaves them, with TensorSwizzle::bytes128: rows of 128
 // bytes, 64 bf16, either along K or along M or N ("outer"), each the 8 of an 8 x 64 atom of 1024
@@ -64,9 +65,12 @@ __device__ __forceinline__ void take_products(float (&c)[kBlocks][4]) {
     asm volatile("" : "+f"(c[j][0]), "+f"(c[j][1]), "+f"(c[j][2]), "+f"(c[j][3])::"memory");
 }
 
+#define FORJA_REGISTERS_32                                                 \
+  "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, " \
+  "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31"
 #define FORJA_REGISTERS_64                                                           \
-  "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "           \
-  "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, " \
+  FORJA_REGISTERS_32                                                                 \
+  ", "                                                                               \
   "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, " \
   "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63"
 #define FORJA_REGISTERS_128                                                                    \
@@ -83,13 +87,22 @@ __device__ __forceinline__ void take_products(float (&c)[kBlocks][4]) {
 #define FORJA_BLOCKS_16(j) \
   FORJA_BLOCKS_4(j), FORJA_BLOCKS_4(j + 4), FORJA_BLOCKS_4(j + 8), FORJA_BLOCKS_4(j + 12)
 
+#define FORJA_BLOCKS_8(j) FORJA_BLOCKS_4(j), FORJA_BLOCKS_4(j + 4)
+
 // c [64, 8 kBlocks] += a b^T, or = where not `add`: bf16 operands a [64, 16], b [8 kBlocks, 16],
 // in fp32. Begun here; done by a wait for its group.
 template <Rows a_rows, Rows b_rows, int kBlocks>
 __device__ __forceinline__ void multiply(float (&c)[kBlocks][4], MatrixDescriptor a,
                                          MatrixDescriptor b, bool add) {
-  static_assert(kBlocks == 16 || kBlocks == 32);
-  if constexpr (kBlocks == 16) {
+  static_assert(kBlocks == 8 || kBlocks == 16 || kBlocks == 32);
+  if constexpr (kBlocks == 8) {
+    asm volatile(
+        "{\n.reg .pred add;\nsetp.ne.b32 add, %34, 0;\n"
+        "wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 {" FORJA_REGISTERS_32
+        "}, %32, %33, add, 1, 1, %35, %36;\n}"
+        : FORJA_BLOCKS_8(0)
+        : "l"(a), "l"(b), "r"(int(add)), "n"(int(a_rows)), "n"(int(b_rows)));
+  } else if constexpr (kBlocks == 16) {
     asm volatile(
         "{\n.reg .pred add;\nsetp.ne.b32 add, %66, 0;\n"
         "wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 {" FORJA_REGISTERS_64
@@ -106,10 +119,35 @@ __device__ __forceinline__ void multiply(float (&c)[kBlocks][4], MatrixDescripto
   }
 }
 
+// The same with a in registers: its fragment for the warp's 16 rows, as mma.cuh has it. They are
+// read until the products are done.
+template <Rows b_rows, int kBlocks>
+__device__ __forceinline__ void multiply(float (&c)[kBlocks][4], const uint32_t (&a)[4],
+                                         MatrixDescriptor b, bool add) {
+  static_assert(kBlocks == 8 || kBlocks == 16);
+  if constexpr (kBlocks == 8) {
+    asm volatile(
+        "{\n.reg .pred add;\nsetp.ne.b32 add, %37, 0;\n"
+        "wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 {" FORJA_REGISTERS_32
+        "}, {%32, %33, %34, %35}, %36, add, 1, 1, %38;\n}"
+        : FORJA_BLOCKS_8(0)
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(int(add)), "n"(int(b_rows)));
+  } else {
+    asm volatile(
+        "{\n.reg .pred add;\nsetp.ne.b32 add, %69, 0;\n"
+        "wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 {" FORJA_REGISTERS_64
+        "}, {%64, %65, %66, %67}, %68, add, 1, 1, %70;\n}"
+        : FORJA_BLOCKS_16(0)
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(int(add)), "n"(int(b_rows)));
+  }
+}
+
+#undef FORJA_REGISTERS_32
 #undef FORJA_REGISTERS_64
 #undef FORJA_REGISTERS_128
 #undef FORJA_BLOCK
 #undef FORJA_BLOCKS_4
+#undef FORJA_BLOCKS_8
 #undef FORJA_BLOCKS_16
 
 #else
@@ -149,14 +187,11 @@ class DescribedMatrix {
   Rows rows_;
 };
 
-// One thread's part of a product: its rows g and g + 8 of its warp's 16, columns 2 t and 2 t + 1 of
-// every block.
-inline void multiply_part(float (*c)[4], int num_blocks, const DescribedMatrix& a,
+// One thread's part of a product: its rows g and g + 8 of its warp's 16 (x: of a), columns 2 t and
+// 2 t + 1 of every block.
+inline void multiply_part(float (*c)[4], int num_blocks, const float (&x)[2][16],
                           const DescribedMatrix& b, bool add) {
-  const int thread = emulator::place().thread % kWarpgroup, lane = thread % kWarp;
-  float x[2][16];
-  for (int half = 0; half < 2; ++half)
-    for (int k = 0; k < 16; ++k) x[half][k] = a.at(thread / 32 * 16 + lane / 4 + 8 * half, k);
+  const int lane = emulator::place().lane;
   for (int j = 0; j < num_blocks; ++j) {
     for (int e = 0; e < 2; ++e) {
       float sum[2] = {0.0f, 0.0f};
@@ -173,9 +208,33 @@ inline void multiply_part(float (*c)[4], int num_blocks, const DescribedMatrix& 
   }
 }
 
+// The thread's two rows of a in shared memory.
+inline void read_rows(const DescribedMatrix& a, float (&x)[2][16]) {
+  const int thread = emulator::place().thread % kWarpgroup, lane = thread % kWarp;
+  for (int half = 0; half < 2; ++half)
+    for (int k = 0; k < 16; ++k) x[half][k] = a.at(thread / 32 * 16 + lane / 4 + 8 * half, k);
+}
+
+// The same in the registers of the four lanes that have them, which must stay as they are until
+// the product is done.
+struct Fragments {
+  const uint32_t* of_lane[4];
+};
+inline void read_rows(const Fragments& a, float (&x)[2][16]) {
+  for (int t = 0; t < 4; ++t) {
+    for (int e = 0; e < 4; ++e) {
+      const uint32_t word = a.of_lane[t][e];
+      x[e % 2][2 * t + e / 2 * 8] = low_float(word);
+      x[e % 2][2 * t + e / 2 * 8 + 1] = high_float(word);
+    }
+  }
+}
+
 struct MultiplyArguments {
   MatrixDescriptor a, b;
   bool add;
+  const uint32_t* fragment;  // of a, where it is in registers
+  Fragments fragments;
 };
 
 inline void check_same_product(void* const* all) {
@@ -185,6 +244,22 @@ inline void check_same_product(void* const* all) {
     if (m->a != first->a || m->b != first->b || m->add != first->add)
       emulator::fault("wgmma: operands differ in one warpgroup");
   }
+  for (int i = 0; i < kWarpgroup; ++i) {
+    for (int t = 0; t < 4; ++t) {
+      static_cast<MultiplyArguments*>(all[i])->fragments.of_lane[t] =
+          static_cast<const MultiplyArguments*>(all[i / 4 * 4 + t])->fragment;
+    }
+  }
+}
+
+template <class A, int kBlocks>
+void enqueue_product(float (&c)[kBlocks][4], const A& a, const DescribedMatrix& b, bool add) {
+  float(*to)[4] = c;
+  emulator::enqueue(emulator::Queue::matrix, [=] {
+    float x[2][16];
+    read_rows(a, x);
+    multiply_part(to, kBlocks, x, b, add);
+  });
 }
 
 }  // namespace internal
@@ -201,12 +276,17 @@ void take_products(float (&)[kBlocks][4]) {}
 
 template <Rows a_rows, Rows b_rows, int kBlocks>
 void multiply(float (&c)[kBlocks][4], MatrixDescriptor a, MatrixDescriptor b, bool add) {
-  internal::MultiplyArguments mine{a, b, add};
+  internal::MultiplyArguments mine{a, b, add, nullptr, {}};
   emulator::meet(kWarpgroup, "wgmma", &mine, internal::check_same_product);
-  float(*to)[4] = c;
-  const internal::DescribedMatrix x(a, a_rows, 64), y(b, b_rows, 8 * kBlocks);
-  emulator::enqueue(emulator::Queue::matrix,
-                    [=] { internal::multiply_part(to, kBlocks, x, y, add); });
+  internal::enqueue_product(c, internal::DescribedMatrix(a, a_rows, 64),
+                            internal::DescribedMatrix(b, b_rows, 8 * kBlocks), add);
+}
+template <Rows b_rows, int kBlocks>
+void multiply(float (&c)[kBlocks][4], const uint32_t (&a)[4], MatrixDescriptor b, bool add) {
+  internal::MultiplyArguments mine{0, b, add, a, {}};
+  emulator::meet(kWarpgroup, "wgmma of registers", &mine, internal::check_same_product);
+  internal::enqueue_product(c, mine.fragments, internal::DescribedMatrix(b, b_rows, 8 * kBlocks),
+                            add);
 }
 
 #endif

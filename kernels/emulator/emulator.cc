@@ -150,6 +150,7 @@ thread_local std::mt19937_64 tls_random{1};
 thread_local StackPool tls_stacks;
 thread_local Launch* tls_launch = nullptr;
 thread_local int tls_compute_capability = 90;
+thread_local std::map<std::string, int> tls_launches;
 
 std::string describe(const Thread& t) {
   const Place& p = t.place;
@@ -335,6 +336,7 @@ void run(const char* kernel, const Shape& shape, const Work& thread) {
               "kernel {}: a grid of {} in clusters of {}", kernel, shape.grid.x, shape.cluster);
   FORJA_CHECK(tls_launch == nullptr, "kernel {} launched from kernel {}", kernel,
               tls_launch->kernel());
+  ++tls_launches[kernel];
   Launch launch(kernel, shape, thread, tls_random, tls_stacks);
   tls_launch = &launch;
   try {
@@ -356,6 +358,7 @@ void run_in_stream(CUstream_st* stream, const char* kernel, const Shape& shape, 
 void set_seed(uint64_t seed) { tls_random.seed(seed); }
 void set_compute_capability(int value) { tls_compute_capability = value; }
 int compute_capability() { return tls_compute_capability; }
+int num_launches(const char* kernel) { return tls_launches[kernel]; }
 
 const Place& place() { return me().place; }
 

@@ -48,6 +48,8 @@ void set_seed(uint64_t seed);
 // What kernels take the device for: 80, 90, ... Default 90.
 void set_compute_capability(int value);
 int compute_capability();
+// How often the calling thread of the process has launched the kernel of that name.
+int num_launches(const char* kernel);
 
 // ---- For the host bodies of kernels/common; all speak of the thread of the kernel that runs.
 

@@ -57,18 +57,6 @@ struct Storage {
   SharedArray<Mbarrier, kStages> full, empty;
 };
 
-// The stage that comes next, and the parity of its phase.
-template <int kStages>
-struct Ring {
-  int stage = 0;
-  uint32_t phase = 0;
-  __device__ __forceinline__ void advance() {
-    if (++stage < kStages) return;
-    stage = 0;
-    phase ^= 1;
-  }
-};
-
 // `size` (128 or 256) of M or N from `outer` on, and a step of K from k on.
 template <Rows rows, int size>
 __device__ __forceinline__ void load_operand(BFloat16* tile, const TensorMap& map,

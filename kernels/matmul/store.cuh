@@ -62,25 +62,6 @@ __device__ __forceinline__ void store_pair(BFloat16* c, bool accumulate, float x
   *to = pack_bf16(low_float(before) + x, high_float(before) + y);
 }
 
-// Four lanes t = 0 to 3, a multiple of 4 the first, transpose a 4 x 4 matrix of words: lane t gave
-// column t and gets row t.
-__device__ __forceinline__ void transpose_quad(uint32_t (&w)[4]) {
-  const int lane = lane_index();
-  const bool odd = lane & 1, high = lane & 2;
-#pragma unroll
-  for (int i = 0; i < 4; i += 2) {
-    const uint32_t got = shuffle_xor(odd ? w[i] : w[i + 1], 1);
-    w[i] = odd ? got : w[i];
-    w[i + 1] = odd ? w[i + 1] : got;
-  }
-#pragma unroll
-  for (int i = 0; i < 2; ++i) {
-    const uint32_t got = shuffle_xor(high ? w[i] : w[i + 2], 2);
-    w[i] = high ? got : w[i];
-    w[i + 2] = high ? w[i + 2] : got;
-  }
-}
-
 // The two rows of a lane in 16 rows that lie inside of c; `first` is c's element of the lane's
 // upper row and the first column. Rounded to bf16, a row of a fragment is 4 bytes a lane, of four
 // lanes: half a sector of L2. Transposed over four blocks, a lane has 16 bytes and four lanes two

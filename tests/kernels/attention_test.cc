@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "forja/ops/attention.h"
 
+#include <array>
+#include <cstring>
 #include <string>
 
 #include "tests/kernels/gpu_testing.h"
@@ -18,7 +20,12 @@ struct Case {
   int64_t heads, key_heads, dim;
   std::vector<int32_t> sequences;
   AttentionOptions options;
-  enum class Memory { plain, fused, misaligned } memory = Memory::plain;
+  enum class Memory {
+    plain,
+    fused,       // q, k, v and their gradients in one tensor each
+    misaligned,  // not by 16 bytes
+    poisoned,    // rows of no sequence are NaN
+  } memory = Memory::plain;
 };
 
 // Both versions compute in fp32 and round the results to bf16; the GPU also rounds probabilities
@@ -31,17 +38,52 @@ constexpr double kBf16Bound = 5e-3;
 
 double bound_of(DType dtype) { return dtype == DType::bf16 ? kBf16Bound : 1e-5; }
 
-void set_seed([[maybe_unused]] uint64_t seed) {
-#ifndef FORJA_REAL_GPU
-  emulator::set_seed(seed);
+// 0 of a real one, which does not change.
+int device_capability() {
+#ifdef FORJA_REAL_GPU
+  return 0;
+#else
+  return emulator::compute_capability();
 #endif
 }
+
+#ifndef FORJA_REAL_GPU
+using HopperLaunches = std::array<int, 3>;
+HopperLaunches hopper_launches() {
+  return {emulator::num_launches("attention_forward_hopper"),
+          emulator::num_launches("attention_backward_keys_hopper"),
+          emulator::num_launches("attention_backward_queries_hopper")};
+}
+// What the op's launchers are to decide.
+bool hopper_kernels_take(const Case& c) {
+  return c.dtype == DType::bf16 && c.dim % 8 == 0 && c.dim <= 128 &&
+         c.memory != Case::Memory::misaligned && c.options.scale > 0.0f && !c.sequences.empty();
+}
+#endif
 
 int64_t total(const Case& c, int begin, int length) {
   int64_t n = 0;
   for (size_t i = 0; i < c.sequences.size(); i += 4)
     n = std::max<int64_t>(n, c.sequences[i + size_t(begin)] + c.sequences[i + size_t(length)]);
   return n + 2;  // two rows that belong to no sequence
+}
+
+bool is_owned(const Case& c, int64_t row, int begin, int length) {
+  for (size_t i = 0; i < c.sequences.size(); i += 4) {
+    const int64_t first = c.sequences[i + size_t(begin)];
+    if (row >= first && row < first + c.sequences[i + size_t(length)]) return true;
+  }
+  return false;
+}
+
+void poison_rows(const Case& c, const Tensor& t, int begin, int length) {
+  for (int64_t row = 0; row < t.size(0); ++row) {
+    if (is_owned(c, row, begin, length)) continue;
+    for (int64_t head = 0; head < t.size(1); ++head)
+      std::memset(static_cast<char*>(t.data) +
+                      (row * t.stride(0) + head * t.stride(1)) * dtype_bytes(t.dtype),
+                  0xff, size_t(t.size(2) * dtype_bytes(t.dtype)));
+  }
 }
 
 struct Tensors {
@@ -73,6 +115,10 @@ Tensors make_tensors(TensorBox& box, const Case& c) {
   make_qkv(t.q, t.k, t.v, 1);
   make_qkv(t.dq, t.dk, t.dv, 4);
   t.dout = make(queries, heads, 7);
+  if (c.memory == Case::Memory::poisoned) {
+    for (const Tensor& x : {t.q, t.dout}) poison_rows(c, x, 0, 1);
+    for (const Tensor& x : {t.k, t.v}) poison_rows(c, x, 2, 3);
+  }
   t.out = make(queries, heads, 8);
   t.lse = box.normal(DType::f32, {heads, queries}, 9);
   t.sequences = c.sequences.empty() ? box.empty(DType::i32, {0, 4})
@@ -101,14 +147,35 @@ void expect_rows(GpuBox& gpu, const Case& c, const Tensor& found, const Tensor& 
                  int length, const char* what) {
   expect_near(gpu, found, expected, what, bound_of(c.dtype));
   for (int64_t row = 0; row < expected.size(0); ++row) {
-    bool owned = false;
-    for (size_t i = 0; i < c.sequences.size(); i += 4) {
-      const int64_t first = c.sequences[i + size_t(begin)];
-      owned |= row >= first && row < first + c.sequences[i + size_t(length)];
-    }
-    if (!owned)
+    if (!is_owned(c, row, begin, length))
       expect_equal(gpu, found.slice(0, row, row + 1), expected.slice(0, row, row + 1), what);
   }
+}
+
+// Every kind of device whose kernels differ for the case, in several orders of its threads; a real
+// GPU is what it is.
+void on_devices([[maybe_unused]] const Case& c, const std::function<void()>& body) {
+#ifdef FORJA_REAL_GPU
+  for (int i = 0; i < 2; ++i) body();
+#else
+  for (const int capability : {80, 90}) {
+    const bool hopper = hopper_kernels_take(c);
+    if (capability == 80 && !hopper) continue;
+    SCOPED_TRACE("compute capability " + std::to_string(capability));
+    emulator::set_compute_capability(capability);
+    for (uint64_t seed = 1; seed <= 3; ++seed) {
+      SCOPED_TRACE("seed " + std::to_string(seed));
+      emulator::set_seed(seed);
+      const HopperLaunches before = hopper_launches();
+      body();
+      HopperLaunches launched = hopper_launches();
+      for (size_t i = 0; i < launched.size(); ++i) launched[i] -= before[i];
+      const int expected = capability == 90 && hopper ? 1 : 0;
+      EXPECT_EQ(launched, (HopperLaunches{expected, expected, expected}));
+    }
+  }
+  emulator::set_compute_capability(90);
+#endif
 }
 
 void expect_same_as_cpu(const Case& c) {
@@ -116,8 +183,7 @@ void expect_same_as_cpu(const Case& c) {
   const Tensors start = make_tensors(cpu, c), host = make_tensors(cpu, c);
   forward(cpu.context(), host, c.options);
   backward(cpu.context(), host, c.options);
-  for (uint64_t seed = 1; seed <= 3; ++seed) {
-    set_seed(seed);
+  on_devices(c, [&] {
     GpuBox gpu;
     const Tensors t = upload(gpu, start);
     forward(gpu.context(), t, c.options);
@@ -127,7 +193,7 @@ void expect_same_as_cpu(const Case& c) {
     expect_rows(gpu, c, t.dq, host.dq, 0, 1, "dq");
     expect_rows(gpu, c, t.dk, host.dk, 2, 3, "dk");
     expect_rows(gpu, c, t.dv, host.dv, 2, 3, "dv");
-  }
+  });
 }
 
 constexpr AttentionOptions kCausal{.causal = true, .window = 0, .scale = 0.125f};
@@ -177,6 +243,22 @@ std::vector<Case> cases() {
          64,
          {0, 5, 0, 5, 5, 0, 5, 0, 5, 130, 5, 130, 135, 1, 135, 1, 138, 40, 138, 40},
          kCausal},
+        {"poisoned",
+         dtype,
+         2,
+         2,
+         64,
+         {3, 130, 1, 140, 133, 40, 145, 50, 175, 20, 197, 0},
+         kFull,
+         Memory::poisoned},
+        {"poisoned_128",
+         dtype,
+         2,
+         1,
+         128,
+         {3, 130, 1, 140, 133, 40, 145, 50},
+         kWindow,
+         Memory::poisoned},
         {"many_sequences", dtype, 1, 1, 20, many_sequences(), kCausal},
         {"cache", dtype, 4, 2, 64, {0, 1, 0, 300, 1, 1, 300, 17, 2, 7, 320, 29}, kCausal},
         {"rows_without_keys", dtype, 2, 2, 64, {0, 70, 0, 10, 70, 8, 10, 0}, kCausal},
@@ -190,6 +272,36 @@ std::vector<Case> cases() {
       c.name += suffix;
       all.push_back(c);
     }
+  }
+  // The tiles of Hopper's kernels have 64 to 192 rows.
+  for (const int64_t dim : {64, 128}) {
+    const std::string suffix = "_tiles_" + std::to_string(dim);
+    const DType bf16 = DType::bf16;
+    for (const int32_t length : {127, 128, 129, 257, 385}) {
+      all.push_back({"length_" + std::to_string(length) + suffix,
+                     bf16,
+                     1,
+                     1,
+                     dim,
+                     {0, length, 0, length},
+                     kCausal});
+    }
+    all.push_back({"full" + suffix, bf16, 2, 1, dim, {0, 140, 0, 300}, kFull, Memory::fused});
+    all.push_back({"documents" + suffix,
+                   bf16,
+                   2,
+                   1,
+                   dim,
+                   {0, 150, 0, 150, 150, 3, 150, 3, 153, 260, 153, 260},
+                   kCausal,
+                   Memory::fused});
+    all.push_back({"window" + suffix,
+                   bf16,
+                   2,
+                   1,
+                   dim,
+                   {0, 130, 0, 130, 135, 200, 135, 300},
+                   {true, 150, 0.125f}});
   }
   return all;
 }
@@ -209,24 +321,28 @@ TEST(GpuAttention, Deterministic) {
   FORJA_REQUIRE_GPU();
   for (const DType dtype : {DType::f32, DType::bf16}) {
     for (const int64_t dim : {64, 128, 256}) {
-      const Case c{"", dtype, 2, 1, dim, {0, 70, 0, 90}, kCausal};
+      const Case c{"", dtype, 2, 1, dim, {0, 70, 0, 90, 70, 140, 90, 150}, kCausal};
       TensorBox cpu(32 << 20);
-      GpuBox gpu;
-      const Tensors host = make_tensors(cpu, c);
-      for (uint64_t seed = 1; seed <= 3; ++seed) {
-        set_seed(seed);
-        const Tensors t = upload(gpu, make_tensors(cpu, c));
+      const Tensors start = make_tensors(cpu, c), host = make_tensors(cpu, c);
+      bool is_first = true;
+      int of_capability = 0;
+      on_devices(c, [&] {
+        GpuBox gpu;
+        const Tensors t = upload(gpu, start);
         forward(gpu.context(), t, c.options);
         backward(gpu.context(), t, c.options);
+        is_first |= device_capability() != of_capability;
+        of_capability = device_capability();
         for (const auto& [found, first] : {std::pair{t.out, host.out},
                                            {t.lse, host.lse},
                                            {t.dq, host.dq},
                                            {t.dk, host.dk},
                                            {t.dv, host.dv}}) {
-          if (seed == 1) gpu.download(found, first);
-          expect_equal(gpu, found, first, "seed " + std::to_string(seed));
+          if (is_first) gpu.download(found, first);
+          expect_equal(gpu, found, first, c.name);
         }
-      }
+        is_first = false;
+      });
     }
   }
 }
@@ -250,17 +366,40 @@ TEST(GpuAttention, LargeScoresDoNotOverflow) {
   GpuBox gpu;
   using Values = std::vector<float>;
   for (const DType dtype : {DType::f32, DType::bf16}) {
-    const Tensor q = cpu.from(Values{128, -128}, {2, 1, 1}, dtype);
-    const Tensor k = cpu.from(Values{64, 128}, {2, 1, 1}, dtype);
-    const Tensor v = cpu.from(Values{1, 3}, {2, 1, 1}, dtype);
-    const Tensor sequences = gpu.upload(cpu.from(std::vector<int32_t>{0, 2, 0, 2}, {1, 4}));
-    const Tensor out = gpu.empty(dtype, {2, 1, 1}), lse = gpu.empty(DType::f32, {1, 2});
-    attention_forward(gpu.context(), gpu.upload(q), gpu.upload(k), gpu.upload(v), sequences, out,
-                      lse, {.causal = false, .window = 0, .scale = 1.0f});
-    expect_equal(gpu, out, cpu.from(Values{3, 1}, {2, 1, 1}, dtype), "out");
-    expect_near(gpu, lse, cpu.from(Values{16384, -8192}, {1, 2}), "lse", 1e-6);
+    for (const int64_t dim : {1, 8}) {
+      // Numbers in the first column, zeros behind.
+      const auto rows = [&](const Values& values) {
+        Values all(size_t(2 * dim));
+        for (size_t i = 0; i < 2; ++i) all[i * size_t(dim)] = values[i];
+        return cpu.from(all, {2, 1, dim}, dtype);
+      };
+      const Tensor q = rows({128, -128}), k = rows({64, 128}), v = rows({1, 3});
+      const Tensor sequences = gpu.upload(cpu.from(std::vector<int32_t>{0, 2, 0, 2}, {1, 4}));
+      const Tensor out = gpu.empty(dtype, {2, 1, dim}), lse = gpu.empty(DType::f32, {1, 2});
+      attention_forward(gpu.context(), gpu.upload(q), gpu.upload(k), gpu.upload(v), sequences, out,
+                        lse, {.causal = false, .window = 0, .scale = 1.0f});
+      expect_equal(gpu, out, rows({3, 1}), "out");
+      expect_near(gpu, lse, cpu.from(Values{16384, -8192}, {1, 2}), "lse", 1e-6);
+    }
   }
 }
+
+#ifndef FORJA_REAL_GPU
+TEST(GpuAttention, NewerDevicesDoNotGetTheKernelsOfHopper) {
+  const Case c{"", DType::bf16, 2, 1, 64, {0, 40, 0, 40}, kCausal};
+  TensorBox cpu(32 << 20);
+  for (const int capability : {89, 100, 120}) {
+    emulator::set_compute_capability(capability);
+    const HopperLaunches before = hopper_launches();
+    GpuBox gpu;
+    const Tensors t = upload(gpu, make_tensors(cpu, c));
+    forward(gpu.context(), t, c.options);
+    backward(gpu.context(), t, c.options);
+    EXPECT_EQ(hopper_launches(), before);
+  }
+  emulator::set_compute_capability(90);
+}
+#endif
 
 TEST(GpuAttention, PlansTheScratchThatItUses) {
   FORJA_REQUIRE_GPU();

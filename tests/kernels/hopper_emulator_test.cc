@@ -25,6 +25,7 @@ enum class Bug {
   extra_arrival,
   too_few_bytes,
   no_wait_for_products,
+  early_overwrite,
 };
 
 // ---- A ring of two stages: the producer copies rows of 64 bf16, one consumer warp sums them.
@@ -188,6 +189,50 @@ TEST(HopperEmulator, CopiesSwizzleAndFillWithZeros) {
   }
 }
 
+// out [16, 64]: a box of a map of [rows, planes, columns], 16 rows of one plane.
+void copy_rows_of_plane(const TensorMap map, int x, int y, int z, BFloat16* out) {
+  auto& shared = shared_storage<TileStorage>();
+  if (thread_index() == 0) init_mbarrier(shared.full[0], 1);
+  sync_block();
+  if (thread_index() == 0) {
+    load_tile(shared.tile.at(0), map, shared.full[0], x, y, z);
+    arrive_mbarrier_expect(shared.full[0], 16 * 64 * 2);
+  }
+  wait_mbarrier(shared.full[0], 0, "mbarrier full");
+  for (int i = thread_index(); i < 16 * 64; i += 32) out[i] = shared.tile[i];
+}
+
+TEST(HopperEmulator, CopiesOfThreeDimensions) {
+  TensorBox box(1 << 20);
+  constexpr int64_t kRows = 30, kPlanes = 3, kColumns = 80;
+  const Tensor x = box.normal(DType::bf16, {kRows, kPlanes, kColumns}, 1);
+  const TensorMap map =
+      make_tensor_map("copy_rows", x.data, DType::bf16,
+                      {{kColumns, 1, 64}, {kPlanes, kColumns, 1}, {kRows, kPlanes * kColumns, 16}},
+                      TensorSwizzle::bytes128);
+  for (const int first_row : {0, 20, 30}) {
+    for (const int plane : {0, 2, 3}) {
+      for (const int first_column : {0, 64}) {
+        BFloat16 out[16 * 64];
+        launch({"copy_rows", 1, 32, sizeof(TileStorage)}, nullptr, copy_rows_of_plane, map,
+               first_column, plane, first_row, out);
+        int wrong = 0;
+        for (int r = 0; r < 16; ++r) {
+          for (int c = 0; c < 64; ++c) {
+            const int64_t row = first_row + r, column = first_column + c;
+            const bool inside = row < kRows && plane < kPlanes && column < kColumns;
+            const uint16_t expected =
+                inside ? x.ptr<BFloat16>()[(row * kPlanes + plane) * kColumns + column].bits
+                       : uint16_t(0);
+            wrong += out[r * 64 + (c / 8 ^ r % 8) * 8 + c % 8].bits != expected;
+          }
+        }
+        EXPECT_EQ(wrong, 0) << first_row << ", " << plane << ", " << first_column;
+      }
+    }
+  }
+}
+
 TEST(HopperEmulator, RefusesMisalignedTilesAndMaps) {
   TensorBox box(1 << 20);
   const Tensor x = box.normal(DType::bf16, {30, 152}, 1);
@@ -259,11 +304,12 @@ void product(const TensorMap a, const TensorMap b, Encoding e, float* out) {
   wait_products<0>();
 }
 
-template <Rows a_rows, Rows b_rows, int N, Bug bug = Bug::none>
-int wrong_products(const Encoding& encoding = {}) {
+// How many numbers run(a, map of a, map of b, out) gets wrong; the maps are of operands as they lie
+// in memory: [outer, K], or [K, outer].
+template <int N, class Run>
+int count_wrong(Rows a_rows, Rows b_rows, const Run& run) {
   TensorBox box(1 << 20);
   const Tensor a = box.normal(DType::bf16, {64, 64}, 1), b = box.normal(DType::bf16, {N, 64}, 2);
-  // As they lie in memory: [outer, K], or [K, outer].
   const auto map = [&](Rows rows, const Tensor& t) {
     const int64_t outer = t.size(0);
     if (rows == Rows::k)
@@ -277,8 +323,7 @@ int wrong_products(const Encoding& encoding = {}) {
                            TensorSwizzle::bytes128);
   };
   std::vector<float> out(64 * N);
-  launch({"product", 1, kWarpgroup, sizeof(ProductStorage<N>)}, nullptr,
-         product<a_rows, b_rows, N, bug>, map(a_rows, a), map(b_rows, b), encoding, out.data());
+  run(a, map(a_rows, a), map(b_rows, b), out.data());
   int wrong = 0;
   for (int i = 0; i < 64; ++i) {
     for (int j = 0; j < N; ++j) {
@@ -292,11 +337,21 @@ int wrong_products(const Encoding& encoding = {}) {
   return wrong;
 }
 
+template <Rows a_rows, Rows b_rows, int N, Bug bug = Bug::none>
+int wrong_products(const Encoding& encoding = {}) {
+  return count_wrong<N>(a_rows, b_rows,
+                        [&](const Tensor&, const TensorMap& a, const TensorMap& b, float* out) {
+                          launch({"product", 1, kWarpgroup, sizeof(ProductStorage<N>)}, nullptr,
+                                 product<a_rows, b_rows, N, bug>, a, b, encoding, out);
+                        });
+}
+
 TEST(HopperEmulator, ProductsOfAWarpgroup) {
   in_seeds([] {
     EXPECT_EQ((wrong_products<Rows::k, Rows::k, 256>()), 0);
     EXPECT_EQ((wrong_products<Rows::outer, Rows::outer, 256>()), 0);
     EXPECT_EQ((wrong_products<Rows::k, Rows::outer, 128>()), 0);
+    EXPECT_EQ((wrong_products<Rows::k, Rows::k, 64>()), 0);
     EXPECT_EQ((wrong_products<Rows::outer, Rows::k, 128>()), 0);
   });
 }
@@ -308,6 +363,59 @@ TEST(HopperEmulator, WrongDescriptorsAndMissingWaitsGiveWrongNumbers) {
     EXPECT_GT((wrong_products<Rows::outer, Rows::outer, 128>({.leading_bytes = 4096})), 0);
     EXPECT_GT((wrong_products<Rows::outer, Rows::outer, 128>({.k_step_bytes = {32, 1024}})), 0);
     EXPECT_GT((wrong_products<Rows::k, Rows::k, 128, Bug::no_wait_for_products>()), 0);
+  });
+}
+
+// The same with a in registers: c [64, N] = a [64, 64] b.
+template <Rows b_rows, int N, Bug bug = Bug::none>
+void product_of_registers(const BFloat16* a, const TensorMap b, float* out) {
+  auto& shared = shared_storage<ProductStorage<N>>();
+  if (thread_index() == 0) init_mbarrier(shared.full[0], 1);
+  sync_block();
+  if (thread_index() == 0) {
+    arrive_mbarrier_expect(shared.full[0], N * 64 * 2);
+    for (int i = 0; i < (b_rows == Rows::k ? 1 : N / 64); ++i)
+      load_tile(shared.b.at(i * 64 * 64), b, shared.full[0], 64 * i, 0);
+  }
+  const int row = warp_index() * 16 + lane_index() / 4, column = lane_index() % 4 * 2;
+  uint32_t x[4][4];
+  for (int i = 0; i < 4; ++i) {
+    for (int e = 0; e < 4; ++e) {
+      const BFloat16* pair = a + (row + e % 2 * 8) * 64 + 16 * i + e / 2 * 8 + column;
+      x[i][e] = pack_bf16(to_float(pair[0]), to_float(pair[1]));
+    }
+  }
+  wait_mbarrier(shared.full[0], 0, "mbarrier full");
+  const Encoding e;
+  const MatrixDescriptor y = make_descriptor(shared.b.at(0), e.leading_bytes, e.stride_bytes);
+  float c[N / 8][4];
+  fence_products();
+  for (int i = 0; i < 4; ++i)
+    multiply<b_rows>(c, x[i], advance(y, i * e.k_step_bytes[int(b_rows)]), i > 0);
+  commit_products();
+  if (bug == Bug::early_overwrite) x[2][1] = 0;
+  wait_products<0>();
+  take_products(c);
+  for (int j = 0; j < N / 8; ++j)
+    for (int i = 0; i < 4; ++i) out[(row + i / 2 * 8) * N + 8 * j + column + i % 2] = c[j][i];
+}
+
+template <Rows b_rows, int N, Bug bug = Bug::none>
+int wrong_products_of_registers() {
+  return count_wrong<N>(Rows::k, b_rows,
+                        [&](const Tensor& a, const TensorMap&, const TensorMap& b, float* out) {
+                          launch({"product", 1, kWarpgroup, sizeof(ProductStorage<N>)}, nullptr,
+                                 product_of_registers<b_rows, N, bug>, a.ptr<BFloat16>(), b, out);
+                        });
+}
+
+TEST(HopperEmulator, ProductsOfRegisters) {
+  in_seeds([] {
+    EXPECT_EQ((wrong_products_of_registers<Rows::k, 64>()), 0);
+    EXPECT_EQ((wrong_products_of_registers<Rows::k, 128>()), 0);
+    EXPECT_EQ((wrong_products_of_registers<Rows::outer, 64>()), 0);
+    EXPECT_EQ((wrong_products_of_registers<Rows::outer, 128>()), 0);
+    EXPECT_GT((wrong_products_of_registers<Rows::k, 128, Bug::early_overwrite>()), 0);
   });
 }
 
