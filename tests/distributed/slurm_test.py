@@ -2,6 +2,7 @@
 """examples/slurm/train.sbatch on a Slurm of two nodes: by srun, by mpirun, requeued."""
 
 import json
+import re
 import unittest
 
 from cluster import ADDRESSES, NAMES, ClusterTest
@@ -108,14 +109,17 @@ class SlurmTest(ClusterTest):
         self.assert_on_both_nodes("nodes", "mpirun")
 
     def test_back_into_the_queue(self):
-        """What the template does when the time limit is near: the run ends as if never stopped."""
-        steps = ["train.steps=400", "checkpoint.every=4", "train.log_every=50"]
+        """What the template does when the time limit is near: the run saves, and ends as if never stopped."""
+        steps = ["train.steps=400", "checkpoint.every=300", "train.log_every=50"]
         job = self.submit("run.yaml", "output=nodes", *steps)
-        self.wait_until("step 8", self.checkpoint("nodes", 8).exists)
+        metrics = self.folder / "nodes/metrics.jsonl"
+        self.wait_until("some steps", lambda: metrics.exists() and metrics.read_text().count("\n") > 8)
         self.slurm("scancel", "--batch", "--signal=USR1", job)
         self.wait_until("it starts again", lambda: self.state(job)["Restarts"] == "1")
         self.finish(job)
-        self.assertRegex(self.output(), r"restart 1: (.*\n)*continuing from")
+        stopped = re.search(r"stopped by SIGUSR1.* after step (\d+), which is saved", self.output())
+        self.assertTrue(stopped, self.output())
+        self.assertRegex(self.output(), rf"restart 1: (.*\n)*continuing from .*\(step {stopped[1]}\)")
         self.assertEqual(len(self.losses("nodes")), 400)
 
     def test_srun_without_pmix_is_refused(self):
