@@ -24,6 +24,8 @@ void fill(void*, DType, int64_t, float, KernelStream) { no_cuda(); }
 void convert(const void*, DType, void*, DType, int64_t, KernelStream) { no_cuda(); }
 void add(const void*, DType, const void*, DType, void*, DType, int64_t, KernelStream) { no_cuda(); }
 void matmul(const MatmulProblem&, KernelStream) { no_cuda(); }
+MatmulProblem without_epilogue(MatmulProblem) { no_cuda(); }
+void apply_epilogue(const MatmulProblem&, KernelStream) { no_cuda(); }
 void add_sum_of_squares(const float*, int64_t, double*, double*, KernelStream) { no_cuda(); }
 void find_non_finite(const void*, DType, int64_t, int64_t*, KernelStream) { no_cuda(); }
 void fill_normal(float*, int64_t, uint64_t, int64_t, float, float, KernelStream) { no_cuda(); }

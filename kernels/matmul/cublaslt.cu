@@ -73,7 +73,24 @@ uint32_t alignment_bytes(const void* p) {
   return zeros > 8 ? 256u : 1u << zeros;
 }
 
-// What the library must know of a problem, as its own objects.
+// The library has the tanh form, and calls its argument, which it stores too, auxiliary. It takes
+// that argument before rounding.
+bool has_epilogue(const MatmulProblem& p) {
+  return p.epilogue == MatmulEpilogue::none || (p.epilogue == MatmulEpilogue::gelu_tanh &&
+                                                p.c_stride % 8 == 0 && alignment_bytes(p.c) >= 16);
+}
+
+struct Output {
+  void* data;
+  int64_t stride;
+};
+
+// What the library takes for the product.
+Output output_of(const MatmulProblem& p) {
+  return p.epilogue == MatmulEpilogue::none ? Output{p.c, p.c_stride} : Output{p.y, p.y_stride};
+}
+
+// What the library must know of a problem whose epilogue it has, as its own objects.
 class Description {
  public:
   explicit Description(const MatmulProblem& p) {
@@ -82,15 +99,22 @@ class Description {
     // Column by column, an operand with neighbours along K is [K, outer].
     set(CUBLASLT_MATMUL_DESC_TRANSA, p.b.k_contiguous ? CUBLAS_OP_T : CUBLAS_OP_N);
     set(CUBLASLT_MATMUL_DESC_TRANSB, p.a.k_contiguous ? CUBLAS_OP_N : CUBLAS_OP_T);
-    if (p.bias != nullptr) {
+    if (p.epilogue != MatmulEpilogue::none) {
+      set(CUBLASLT_MATMUL_DESC_EPILOGUE,
+          p.bias ? CUBLASLT_EPILOGUE_GELU_AUX_BIAS : CUBLASLT_EPILOGUE_GELU_AUX);
+      set(CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, p.c);
+      set(CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD, p.c_stride);
+    } else if (p.bias != nullptr) {
       set(CUBLASLT_MATMUL_DESC_EPILOGUE, CUBLASLT_EPILOGUE_BIAS);
+    }
+    if (p.bias != nullptr) {
       set(CUBLASLT_MATMUL_DESC_BIAS_POINTER, p.bias);
       set(CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, int32_t(type_of(p.bias_dtype)));
     }
     first = make_layout(p.b, p.dtype, p.n, p.k);
     second = make_layout(p.a, p.dtype, p.m, p.k);
     check(lt.cublasLtMatrixLayoutCreate(&product, type_of(p.c_dtype), uint64_t(p.n), uint64_t(p.m),
-                                        p.c_stride),
+                                        output_of(p).stride),
           "layout");
   }
   Description(const Description&) = delete;
@@ -140,8 +164,8 @@ Choice choose(cublasLtHandle_t handle, const MatmulProblem& p, const Description
   set(CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, uint32_t(CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE));
   set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, alignment_bytes(p.b.data));
   set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, alignment_bytes(p.a.data));
-  set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, alignment_bytes(p.c));
-  set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, alignment_bytes(p.c));
+  set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, alignment_bytes(output_of(p).data));
+  set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, alignment_bytes(output_of(p).data));
   cublasLtMatmulHeuristicResult_t result;
   int count = 0;
   const cublasStatus_t status = lt.cublasLtMatmulAlgoGetHeuristic(
@@ -174,11 +198,14 @@ class Choices {
                      p.b.stride,
                      p.c_stride,
                      p.accumulate,
+                     p.epilogue,
+                     p.y_stride,
                      p.bias != nullptr,
                      p.bias_dtype,
                      alignment_bytes(p.a.data),
                      alignment_bytes(p.b.data),
-                     alignment_bytes(p.c)};
+                     alignment_bytes(p.c),
+                     alignment_bytes(output_of(p).data)};
     const cublasLtHandle_t of_device = handle(device);
     const std::lock_guard lock(mutex_);
     const auto there = choices_.find(key);
@@ -188,7 +215,8 @@ class Choices {
 
  private:
   using Key = std::tuple<int, int64_t, int64_t, int64_t, DType, DType, bool, int64_t, bool, int64_t,
-                         int64_t, bool, bool, DType, uint32_t, uint32_t, uint32_t>;
+                         int64_t, bool, MatmulEpilogue, int64_t, bool, DType, uint32_t, uint32_t,
+                         uint32_t, uint32_t>;
   std::mutex mutex_;
   std::map<int, cublasLtHandle_t> handles_;
   std::map<Key, Choice> choices_;
@@ -199,7 +227,8 @@ bool rows_are_apart(const MatmulProblem& p) {
   const auto apart = [&](const MatmulOperand& x, int64_t outer) {
     return x.stride >= (x.k_contiguous ? p.k : outer);
   };
-  return apart(p.a, p.m) && apart(p.b, p.n) && p.c_stride >= p.n;
+  return apart(p.a, p.m) && apart(p.b, p.n) && p.c_stride >= p.n &&
+         (p.epilogue == MatmulEpilogue::none || p.y_stride >= p.y_columns());
 }
 
 // A bias is of the dtype of c, and read by 16 bytes.
@@ -207,23 +236,33 @@ bool takes_bias(const MatmulProblem& p) {
   return p.bias == nullptr || (p.bias_dtype == p.c_dtype && alignment_bytes(p.bias) >= 16);
 }
 
-}  // namespace
-
-bool cublaslt_available() { return library().available; }
-
-bool matmul_cublaslt(const MatmulProblem& p, void* scratch, KernelStream stream) {
-  if (p.k == 0 || !rows_are_apart(p) || !takes_bias(p)) return false;
+// False where the library has no algorithm for the problem and all of its epilogue.
+bool multiply(const MatmulProblem& p, void* scratch, KernelStream stream) {
+  if (p.k == 0 || !rows_are_apart(p) || !takes_bias(p) || !has_epilogue(p)) return false;
   static Choices choices;
   int device = 0;
   if (cudaGetDevice(&device) != cudaSuccess) fail_launch("device", "cuBLASLt", "none is there");
   const Description d(p);
   const Choice choice = choices.find(device, p, d);
   if (!choice.found) return false;
+  void* to = output_of(p).data;
   const float alpha = 1.0f, beta = p.accumulate ? 1.0f : 0.0f;
   check(library().cublasLtMatmul(choices.handle(device), d.operation, &alpha, p.b.data, d.first,
-                                 p.a.data, d.second, &beta, p.c, d.product, p.c, d.product,
+                                 p.a.data, d.second, &beta, to, d.product, to, d.product,
                                  &choice.algorithm, scratch, size_t(kCublasLtScratchBytes), stream),
         "product");
+  return true;
+}
+
+}  // namespace
+
+bool cublaslt_available() { return library().available; }
+
+bool matmul_cublaslt(const MatmulProblem& p, void* scratch, KernelStream stream) {
+  if (multiply(p, scratch, stream)) return true;
+  if (p.epilogue == MatmulEpilogue::none || !multiply(without_epilogue(p), scratch, stream))
+    return false;
+  apply_epilogue(p, stream);
   return true;
 }
 

@@ -13,7 +13,8 @@ constexpr int64_t kCublasLtScratchBytes = int64_t(32) << 20;
 bool cublaslt_available();
 
 // Starts the product, asynchronously; `scratch` has kCublasLtScratchBytes and is used until it is
-// done. Returns false, and has done nothing, where the library has no algorithm for the problem.
+// done. An epilogue that the library lacks follows as a kernel of ours. Returns false, and has done
+// nothing, where the library has no algorithm for the product.
 // The algorithm depends only on the problem and the device (and the library's version).
 bool matmul_cublaslt(const MatmulProblem& problem, void* scratch, KernelStream stream);
 

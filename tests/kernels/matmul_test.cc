@@ -160,6 +160,133 @@ TEST(GpuMatmul, NothingToSum) {
   }
 }
 
+// ---- Epilogues
+
+enum class Activation { gelu_tanh, gelu_erf, swiglu };
+constexpr Activation kActivations[] = {Activation::gelu_tanh, Activation::gelu_erf,
+                                       Activation::swiglu};
+
+GeluKind kind_of(Activation f) {
+  return f == Activation::gelu_erf ? GeluKind::erf : GeluKind::tanh;
+}
+
+struct Product {
+  Tensor a, b, c, y, bias;
+};
+
+void run_fused(const Context& ctx, Activation f, const Product& p) {
+  if (f == Activation::swiglu) return matmul_swiglu(ctx, p.a, p.b, p.c, p.y, p.bias);
+  matmul_gelu(ctx, p.a, p.b, p.c, p.y, kind_of(f), p.bias);
+}
+
+void run_apart(const Context& ctx, Activation f, const Product& p) {
+  matmul(ctx, p.a, p.b, p.c, MatmulOutput::overwrite, p.bias);
+  if (f == Activation::swiglu) return swiglu_forward(ctx, p.c, p.y);
+  gelu_forward(ctx, p.c, p.y, kind_of(f));
+}
+
+// A view's rows with what lies between them; the last row is left out.
+Tensor with_gaps(Tensor t) {
+  t.sizes[1] = t.stride(0);
+  --t.sizes[0];
+  return t;
+}
+
+// The fused op beside the two ops, bit for bit with our kernels, gaps between rows too; and beside
+// the CPU's. `whole` are the tensors that c and y are views of.
+void compare_fused(Version version, TensorBox& cpu, Activation f, const Product& p) {
+  SCOPED_TRACE(p.a.to_string() + " x " + p.b.to_string() + " to " + p.c.to_string() + " and " +
+               p.y.to_string() + ", activation " + std::to_string(int(f)));
+  GpuBox gpu(kBoxBytes);
+  if (version == Version::kernels) gpu.context().gpu_matmul = GpuMatmul::custom;
+  const auto upload = [&] {
+    return Product{gpu.upload(p.a), gpu.upload(p.b), gpu.upload(p.c), gpu.upload(p.y),
+                   gpu.upload(p.bias)};
+  };
+  const Product fused = upload(), apart = upload();
+  run_fused(gpu.context(), f, fused);
+  if (version == Version::kernels) {
+    run_apart(gpu.context(), f, apart);
+    for (const auto& [found, expected] : {std::pair{fused.c, apart.c}, {fused.y, apart.y}}) {
+      const Tensor copy = cpu.zeros(expected.dtype, {expected.size(0), expected.stride(0)});
+      const Tensor host = copy.slice(1, 0, expected.size(1));
+      gpu.download(expected, host);
+      expect_equal(gpu, found, host, "beside the ops apart");
+      if (expected.size(0) > 1 && expected.stride(0) > expected.size(1))
+        expect_equal(gpu, with_gaps(found), with_gaps(host), "gaps beside the ops apart");
+    }
+  }
+  run_fused(cpu.context(), f, p);
+  expect_near(gpu, fused.c, p.c, "product");
+  expect_near(gpu, fused.y, p.y, "activation");
+}
+
+// n: columns of y.
+void compare_fused_all(const Shape& s, const Dtypes& d, int layout, int64_t pad = 0,
+                       int64_t offset = 0) {
+  for (const Activation f : kActivations) {
+    const int64_t n = f == Activation::swiglu ? 2 * s.n : s.n;
+    on_devices(d.operands, [&](Version version) {
+      TensorBox box(1 << 22);
+      const Tensor bias = box.normal(layout & 1 ? DType::f32 : d.operands, {n}, 3);
+      for (const Tensor& with : {Tensor(), bias}) {
+        const Product p = {matrix(box, d.operands, s.m, s.k, layout & 1, 1, pad, offset),
+                           matrix(box, d.operands, s.k, n, layout & 2, 2, pad, offset),
+                           matrix(box, d.c, s.m, n, false, 4, pad, offset),
+                           matrix(box, d.c, s.m, s.n, false, 5, pad, offset), with};
+        compare_fused(version, box, f, p);
+      }
+    });
+  }
+}
+
+constexpr int kForward = 2;  // the layout of y = x w^T
+
+class GpuMatmulEpilogues : public ::testing::TestWithParam<Shape> {};
+
+TEST_P(GpuMatmulEpilogues, EveryDtype) {
+  FORJA_REQUIRE_GPU();
+  for (const Dtypes& d : kDtypes) compare_fused_all(GetParam(), d, kForward);
+}
+
+INSTANTIATE_TEST_SUITE_P(, GpuMatmulEpilogues,
+                         ::testing::Values(Shape{1, 1, 1}, Shape{7, 9, 5}, Shape{65, 130, 33},
+                                           Shape{128, 128, 64}, Shape{200, 152, 72},
+                                           Shape{72, 72, 264}),
+                         [](const auto& test) {
+                           const Shape& s = test.param;
+                           return std::to_string(s.m) + "x" + std::to_string(s.n) + "x" +
+                                  std::to_string(s.k);
+                         });
+
+TEST(GpuMatmul, EpiloguesInOtherLayouts) {
+  FORJA_REQUIRE_GPU();
+  for (const Dtypes& d : kDtypes)
+    for (const int layout : {0, 1, 3}) compare_fused_all({40, 72, 40}, d, layout);
+}
+
+TEST(GpuMatmul, EpiloguesWithStridesAndMisalignedViews) {
+  FORJA_REQUIRE_GPU();
+  for (const Dtypes& d : kDtypes) {
+    compare_fused_all({144, 136, 40}, d, kForward, 8);    // rows apart, aligned
+    compare_fused_all({40, 68, 40}, d, kForward, 8);      // halves begin off 16 bytes
+    compare_fused_all({40, 131, 38}, d, kForward, 5);     // rows aligned, but not their ends
+    compare_fused_all({40, 136, 40}, d, kForward, 7, 1);  // begins off 16 bytes
+    compare_fused_all({40, 136, 40}, d, kForward, 3, 0);  // rows begin off 16 bytes
+  }
+}
+
+// Several tiles for each of the emulator's multiprocessors, wide ones too.
+TEST(GpuMatmul, EpiloguesOfManyTiles) {
+  FORJA_REQUIRE_GPU();
+  compare_fused_all({520, 264, 72}, kDtypes[0], kForward);
+}
+
+TEST(GpuMatmul, EpiloguesOfNothingToSum) {
+  FORJA_REQUIRE_GPU();
+  for (const Dtypes& d : kDtypes) compare_fused_all({5, 40, 0}, d, kForward);
+}
+
 #ifndef FORJA_REAL_GPU
 TEST(GpuMatmul, LibraryThatIsNotThere) {
   TensorBox cpu(1 << 20);

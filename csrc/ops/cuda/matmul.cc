@@ -21,10 +21,10 @@ kernels::MatmulOperand operand(const Context& ctx, const Tensor& x, int outer_di
   return {data(ctx, x), k_contiguous, row_stride(x.size(rows), x.stride(rows), x.size(in_row))};
 }
 
-}  // namespace
-
-void matmul(const Context& ctx, const Tensor& a, const Tensor& b, const Tensor& c,
-            MatmulOutput output, const Tensor& bias) {
+// y is undefined without an epilogue.
+void multiply(const Context& ctx, const Tensor& a, const Tensor& b, const Tensor& c,
+              MatmulOutput output, const Tensor& bias, kernels::MatmulEpilogue epilogue,
+              const Tensor& y) {
   for (const int64_t size : {c.size(0), c.size(1), a.size(1)})
     FORJA_CHECK(size < int64_t(1) << 31, "matmul: sizes on a GPU are below 2^31, found {}", size);
   ArenaScope scope(*ctx.workspace);
@@ -46,6 +46,9 @@ void matmul(const Context& ctx, const Tensor& a, const Tensor& b, const Tensor& 
       .accumulate = output == MatmulOutput::accumulate,
       .bias = data(ctx, bias),
       .bias_dtype = bias.defined() ? bias.dtype : DType::f32,
+      .epilogue = epilogue,
+      .y = data(ctx, y),
+      .y_stride = y.defined() ? row_stride(y.size(0), y.stride(0), y.size(1)) : 0,
   };
   const bool available = kernels::cublaslt_available();
   if (ctx.gpu_matmul == GpuMatmul::cublaslt && !available) {
@@ -56,6 +59,26 @@ void matmul(const Context& ctx, const Tensor& a, const Tensor& b, const Tensor& 
   const bool by_library = ctx.gpu_matmul != GpuMatmul::custom && available;
   if (by_library && kernels::matmul_cublaslt(problem, scratch, ctx.stream)) return;
   kernels::matmul(problem, ctx.stream);
+}
+
+}  // namespace
+
+void matmul(const Context& ctx, const Tensor& a, const Tensor& b, const Tensor& c,
+            MatmulOutput output, const Tensor& bias) {
+  multiply(ctx, a, b, c, output, bias, kernels::MatmulEpilogue::none, {});
+}
+
+void matmul_gelu(const Context& ctx, const Tensor& a, const Tensor& b, const Tensor& c,
+                 const Tensor& y, GeluKind kind, const Tensor& bias) {
+  multiply(ctx, a, b, c, MatmulOutput::overwrite, bias,
+           kind == GeluKind::tanh ? kernels::MatmulEpilogue::gelu_tanh
+                                  : kernels::MatmulEpilogue::gelu_erf,
+           y);
+}
+
+void matmul_swiglu(const Context& ctx, const Tensor& a, const Tensor& b, const Tensor& gate_up,
+                   const Tensor& y, const Tensor& bias) {
+  multiply(ctx, a, b, gate_up, MatmulOutput::overwrite, bias, kernels::MatmulEpilogue::swiglu, y);
 }
 
 }  // namespace forja::cuda
