@@ -24,6 +24,7 @@ void fill(void*, DType, int64_t, float, KernelStream) { no_cuda(); }
 void convert(const void*, DType, void*, DType, int64_t, KernelStream) { no_cuda(); }
 void add(const void*, DType, const void*, DType, void*, DType, int64_t, KernelStream) { no_cuda(); }
 void matmul(const MatmulProblem&, KernelStream) { no_cuda(); }
+MatmulKernel matmul_kernel(const MatmulProblem&) { no_cuda(); }
 MatmulProblem without_epilogue(MatmulProblem) { no_cuda(); }
 void apply_epilogue(const MatmulProblem&, KernelStream) { no_cuda(); }
 void add_sum_of_squares(const float*, int64_t, double*, double*, KernelStream) { no_cuda(); }
@@ -72,6 +73,8 @@ void rope(const RopeArguments&, KernelStream) { no_cuda(); }
 void attention_forward(const AttentionForward&, KernelStream) { no_cuda(); }
 void attention_backward(const AttentionBackward&, KernelStream) { no_cuda(); }
 bool cublaslt_available() { return false; }
-bool matmul_cublaslt(const MatmulProblem&, void*, KernelStream) { no_cuda(); }
+std::string cublaslt_version() { no_cuda(); }
+int cublaslt_num_algorithms(const MatmulProblem&) { no_cuda(); }
+bool matmul_cublaslt(const MatmulProblem&, void*, KernelStream, int) { no_cuda(); }
 
 }  // namespace forja::kernels

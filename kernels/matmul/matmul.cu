@@ -21,9 +21,20 @@ void matmul(const MatmulProblem& p, KernelStream stream) {
     matmul(without_epilogue(p), stream);
     return apply_epilogue(p, stream);
   }
-  if (p.dtype == DType::f32) return matmul_fp32(p, stream);
-  if (compute_capability() == 90 && hopper_can_read(p)) return matmul_hopper(p, stream);
-  matmul_tensor_core(p, stream);
+  switch (matmul_kernel(p)) {
+    case MatmulKernel::fp32:
+      return matmul_fp32(p, stream);
+    case MatmulKernel::hopper:
+      return matmul_hopper(p, stream);
+    case MatmulKernel::tensor_core:
+      return matmul_tensor_core(p, stream);
+  }
+}
+
+MatmulKernel matmul_kernel(const MatmulProblem& p) {
+  if (p.dtype == DType::f32) return MatmulKernel::fp32;
+  return compute_capability() == 90 && hopper_can_read(p) ? MatmulKernel::hopper
+                                                          : MatmulKernel::tensor_core;
 }
 
 MatmulProblem without_epilogue(MatmulProblem problem) {

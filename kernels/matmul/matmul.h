@@ -4,6 +4,7 @@
 
 #include "forja/base/dtype.h"
 #include "kernels/common/stream.h"
+#include "kernels/matmul/evidence.h"
 
 namespace forja::kernels {
 
@@ -45,6 +46,8 @@ struct MatmulProblem {
 // epilogue is part of that kernel for what a forward pass has: operands contiguous along K, c of
 // their dtype. Elsewhere it follows as a kernel of its own; y has the same bits either way.
 void matmul(const MatmulProblem& problem, KernelStream stream);
+// Which one that is, on the current device.
+MatmulKernel matmul_kernel(const MatmulProblem& problem);
 
 // For products made elsewhere: the problem without its epilogue, and the epilogue as a kernel of
 // its own (none: nothing).

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "forja/ops/matmul.h"
 
+#include "csrc/ops/cuda/matmul_trial.h"
 #include "tests/kernels/gpu_testing.h"
 #ifndef FORJA_REAL_GPU
 #include "kernels/emulator/emulator.h"
@@ -285,6 +286,33 @@ TEST(GpuMatmul, EpiloguesOfManyTiles) {
 TEST(GpuMatmul, EpiloguesOfNothingToSum) {
   FORJA_REQUIRE_GPU();
   for (const Dtypes& d : kDtypes) compare_fused_all({5, 40, 0}, d, kForward);
+}
+
+// What `kernels.matmul: auto` times has memory for all of its operands, whatever the layout.
+TEST(GpuMatmul, TrialsOfEveryWay) {
+  FORJA_REQUIRE_GPU();
+  using kernels::MatmulEpilogue;
+  const Device gpu{DeviceKind::cuda, 0};
+  for (const Dtypes& d : kDtypes) {
+    for (const bool along_k : {true, false}) {
+      kernels::MatmulProblem p = {.m = 70,
+                                  .n = 136,
+                                  .k = 40,
+                                  .dtype = d.operands,
+                                  .a = {nullptr, along_k, along_k ? 48 : 72},
+                                  .b = {nullptr, along_k, along_k ? 40 : 136},
+                                  .c_dtype = d.c,
+                                  .c_stride = 144,
+                                  .accumulate = !along_k,
+                                  .bias_dtype = d.c};
+      if (along_k) p.epilogue = MatmulEpilogue::swiglu, p.y_stride = 72;
+      const auto trial = cuda::make_trial(gpu, p, along_k);
+      std::vector<MatmulWay> ways = trial->ways();
+      for (const MatmulWay& way : ways) EXPECT_FALSE(way.custom) << "not shown faster";
+      ways.push_back({.custom = true});
+      for (const MatmulWay& way : ways) EXPECT_GT(trial->seconds(way), 0.0);
+    }
+  }
 }
 
 #ifndef FORJA_REAL_GPU

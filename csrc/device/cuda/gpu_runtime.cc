@@ -36,6 +36,12 @@ GpuMemory gpu_memory(Device device) {
   return {int64_t(free), int64_t(total)};
 }
 
+std::string gpu_name(Device device) {
+  cudaDeviceProp properties;
+  check(cudaGetDeviceProperties(&properties, device.index), "GPU");
+  return properties.name;
+}
+
 int gpu_compute_capability(Device device) {
   int major = 0, minor = 0;
   check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device.index), "GPU");

@@ -20,6 +20,7 @@ namespace forja {
 int num_gpus() { return 1; }
 std::string why_no_gpus() { return "the emulated GPU is always there"; }
 GpuMemory gpu_memory(Device) { return {host_memory_bytes(), host_memory_bytes()}; }
+std::string gpu_name(Device) { return "emulated GPU"; }
 int gpu_compute_capability(Device) { return compute_capability(); }
 GpuSurvey survey_gpus() { return {"1 emulated GPU", {"0: emulated"}}; }
 

@@ -13,6 +13,7 @@ namespace {
 int num_gpus() { return 0; }
 std::string why_no_gpus() { return "this build has no CUDA"; }
 GpuMemory gpu_memory(Device) { no_cuda(); }
+std::string gpu_name(Device) { no_cuda(); }
 int gpu_compute_capability(Device) { no_cuda(); }
 void* gpu_allocate(Device, int64_t, const std::string&) { no_cuda(); }
 void gpu_free(void*) noexcept {}

@@ -2,6 +2,7 @@
 #include "csrc/ops/cuda/matmul.h"
 
 #include "csrc/ops/cuda/arguments.h"
+#include "csrc/ops/cuda/matmul_trial.h"
 #include "kernels/matmul/cublaslt.h"
 #include "kernels/matmul/matmul.h"
 
@@ -21,6 +22,23 @@ kernels::MatmulOperand operand(const Context& ctx, const Tensor& x, int outer_di
   return {data(ctx, x), k_contiguous, row_stride(x.size(rows), x.stride(rows), x.size(in_row))};
 }
 
+bool chooses(const Context& ctx) {
+  return ctx.gpu_matmul == GpuMatmul::automatic && ctx.matmul_choices != nullptr;
+}
+
+// A product of the run that is planned.
+void note(const Context& ctx, const kernels::MatmulProblem& problem, bool has_bias) {
+  if (!chooses(ctx)) return;
+  ctx.matmul_choices->want(describe(problem, has_bias), [device = ctx.device, problem, has_bias] {
+    return make_trial(device, problem, has_bias);
+  });
+}
+
+MatmulWay way_of(const Context& ctx, const kernels::MatmulProblem& problem) {
+  if (!chooses(ctx) || !has_choice(problem)) return {.custom = ctx.gpu_matmul == GpuMatmul::custom};
+  return ctx.matmul_choices->find(describe(problem, problem.bias != nullptr));
+}
+
 // y is undefined without an epilogue.
 void multiply(const Context& ctx, const Tensor& a, const Tensor& b, const Tensor& c,
               MatmulOutput output, const Tensor& bias, kernels::MatmulEpilogue epilogue,
@@ -32,7 +50,6 @@ void multiply(const Context& ctx, const Tensor& a, const Tensor& b, const Tensor
   void* scratch = ctx.gpu_matmul == GpuMatmul::custom
                       ? nullptr
                       : ctx.workspace->allocate(kernels::kCublasLtScratchBytes);
-  if (ctx.planning()) return;
   const kernels::MatmulProblem problem = {
       .m = c.size(0),
       .n = c.size(1),
@@ -50,14 +67,17 @@ void multiply(const Context& ctx, const Tensor& a, const Tensor& b, const Tensor
       .y = data(ctx, y),
       .y_stride = y.defined() ? row_stride(y.size(0), y.stride(0), y.size(1)) : 0,
   };
+  if (ctx.planning()) return note(ctx, problem, bias.defined());
   const bool available = kernels::cublaslt_available();
   if (ctx.gpu_matmul == GpuMatmul::cublaslt && !available) {
     fail_input(
         "kernels.matmul is cublaslt, but neither libcublasLt.so.13 nor libcublasLt.so.12 is found "
         "(LD_LIBRARY_PATH); auto or custom computes without it");
   }
-  const bool by_library = ctx.gpu_matmul != GpuMatmul::custom && available;
-  if (by_library && kernels::matmul_cublaslt(problem, scratch, ctx.stream)) return;
+  const MatmulWay way = way_of(ctx, problem);
+  if (!way.custom && available &&
+      kernels::matmul_cublaslt(problem, scratch, ctx.stream, way.algorithm))
+    return;
   kernels::matmul(problem, ctx.stream);
 }
 

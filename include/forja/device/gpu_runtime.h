@@ -21,6 +21,7 @@ struct GpuMemory {
   int64_t free_bytes = 0, total_bytes = 0;
 };
 GpuMemory gpu_memory(Device device);
+std::string gpu_name(Device device);  // "NVIDIA H200"
 // 90 for compute capability 9.0.
 int gpu_compute_capability(Device device);
 
