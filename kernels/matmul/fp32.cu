@@ -103,6 +103,16 @@ __device__ __forceinline__ void multiply_tiles(float (&acc)[8][8], const float* 
   }
 }
 
+// Wherever it is: a gate, its up and what is made of them, for `column` of y.
+__device__ __forceinline__ void store_gate_up(const MatmulStore<float>& out, int row, int column,
+                                              float gate, float up) {
+  if (row >= out.rows || column >= out.width) return;
+  float* c = out.c + row * out.stride + column;
+  c[0] = gate;
+  c[out.width] = up;
+  out.y[row * out.y_stride + column] = swiglu(gate, up);
+}
+
 // With swiglu: `column` is that of y, columns 0 to 3 of acc are of gate, the others of up. In
 // pairs: groups of four need more registers than there are.
 __device__ __forceinline__ void store_gate_up_tile(const MatmulStore<float>& out, int row,

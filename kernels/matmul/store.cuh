@@ -72,18 +72,6 @@ __device__ __forceinline__ void store_one(const MatmulStore<T>& out, int row, in
   if constexpr (kEpilogue != MatmulEpilogue::none)
     out.y[row * out.y_stride + column] = from_float<T>(activate<kEpilogue>(to_float(*c)));
 }
-// The same with swiglu, for `column` of y.
-template <class T>
-__device__ __forceinline__ void store_gate_up(const MatmulStore<T>& out, int row, int column,
-                                              float gate, float up) {
-  if (row >= out.rows || column >= out.width) return;
-  T* c = out.c + row * out.stride + column;
-  const T g = from_float<T>(gate), u = from_float<T>(up);
-  c[0] = g;
-  c[out.width] = u;
-  out.y[row * out.y_stride + column] = from_float<T>(swiglu(to_float(g), to_float(u)));
-}
-
 struct alignas(8) FloatPair {
   float x, y;
 };
@@ -161,68 +149,16 @@ __device__ __forceinline__ void store_inside(const MatmulStore<float>& out, floa
   }
 }
 
-// The same of c and y = gelu(c), bf16.
-template <MatmulEpilogue kEpilogue>
-__device__ __forceinline__ void store_gelu_inside(const MatmulStore<BFloat16>& out, int row,
-                                                  int column, const float (&bias)[4][2],
-                                                  const float (*c)[4]) {
-  column += 8 * (lane_index() % 4);
-#pragma unroll
-  for (int half = 0; half < 2; ++half, row += 8) {
-    const Bits16 rounded = round_row(bias, c, half);
-    store16(out.c + row * out.stride + column, rounded);
-    float values[8];
-    unpack<BFloat16>(rounded, values);
-#pragma unroll
-    for (int i = 0; i < 8; ++i) values[i] = activate<kEpilogue>(values[i]);
-    store_pack(out.y + row * out.y_stride + column, values);
-  }
-}
-
-// The same of gate, up and y = silu(gate) * up, for the columns of y from `column` on.
-__device__ __forceinline__ void store_swiglu_inside(const MatmulStore<BFloat16>& out, int row,
-                                                    int column, const float (&gate_bias)[4][2],
-                                                    const float (&up_bias)[4][2],
-                                                    const float (*gate)[4], const float (*up)[4]) {
-  column += 8 * (lane_index() % 4);
-#pragma unroll
-  for (int half = 0; half < 2; ++half, row += 8) {
-    const Bits16 g = round_row(gate_bias, gate, half), u = round_row(up_bias, up, half);
-    BFloat16* to = out.c + row * out.stride + column;
-    store16(to, g);
-    store16(to + out.width, u);
-    float gates[8], values[8];
-    unpack<BFloat16>(g, gates);
-    unpack<BFloat16>(u, values);
-#pragma unroll
-    for (int i = 0; i < 8; ++i) values[i] = swiglu(gates[i], values[i]);
-    store_pack(out.y + row * out.y_stride + column, values);
-  }
-}
-
 // Wherever c ends; `row` is the lane's upper row.
-template <MatmulEpilogue kEpilogue, class T>
+template <class T>
 __device__ __forceinline__ void store_outside(const MatmulStore<T>& out, int row, int column,
                                               const float (&bias)[4][2], const float (*c)[4]) {
 #pragma unroll
   for (int j = 0; j < 4; ++j) {
 #pragma unroll
     for (int i = 0; i < 4; ++i)
-      store_one<kEpilogue>(out, row + 8 * (i / 2), column + 8 * j + 2 * (lane_index() % 4) + i % 2,
-                           c[j][i] + bias[j][i % 2]);
-  }
-}
-template <class T>
-__device__ __forceinline__ void store_swiglu_outside(const MatmulStore<T>& out, int row, int column,
-                                                     const float (&gate_bias)[4][2],
-                                                     const float (&up_bias)[4][2],
-                                                     const float (*gate)[4], const float (*up)[4]) {
-#pragma unroll
-  for (int j = 0; j < 4; ++j) {
-#pragma unroll
-    for (int i = 0; i < 4; ++i)
-      store_gate_up(out, row + 8 * (i / 2), column + 8 * j + 2 * (lane_index() % 4) + i % 2,
-                    gate[j][i] + gate_bias[j][i % 2], up[j][i] + up_bias[j][i % 2]);
+      store_one(out, row + 8 * (i / 2), column + 8 * j + 2 * (lane_index() % 4) + i % 2,
+                c[j][i] + bias[j][i % 2]);
   }
 }
 
@@ -238,6 +174,69 @@ __device__ __forceinline__ void load_bias(const MatmulStore<T>& out, int column,
   }
 }
 
+template <bool kInside, int kBlocks, class T>
+__device__ __forceinline__ void store_blocks(const MatmulStore<T>& out, int row, int column,
+                                             const float (&c)[kBlocks][4]) {
+#pragma unroll
+  for (int first = 0; first < kBlocks; first += 4) {
+    const int at = column + 8 * first;
+    float bias[4][2] = {};
+    if (out.bias != nullptr) load_bias(out, at, bias);
+    if constexpr (kInside)
+      store_inside(out, out.c + row * out.stride + at, bias, c + first);
+    else
+      store_outside(out, row, at, bias, c + first);
+  }
+}
+
+// The first `count` of 8 elements.
+__device__ __forceinline__ void store_group(BFloat16* to, int count, bool aligned,
+                                            const Bits16& group) {
+  if (aligned && count >= 8) return store16(to, group);
+#pragma unroll
+  for (int i = 0; i < 8; ++i)
+    if (i < count) to[i].bits = uint16_t(group.word[i / 2] >> 16 * (i % 2));
+}
+
+// c and y of gelu or swiglu, wherever they end: activations are long, so that this is to be in the
+// kernel once.
+template <MatmulEpilogue kEpilogue, int kBlocks>
+__device__ __forceinline__ void store_activated(const MatmulStore<BFloat16>& out, int row,
+                                                int column, const float (&c)[kBlocks][4]) {
+  constexpr bool kHalves = kEpilogue == MatmulEpilogue::swiglu;
+  constexpr int kColumnBlocks = kHalves ? kBlocks / 2 : kBlocks;
+#pragma unroll
+  for (int first = 0; first < kColumnBlocks; first += 4) {
+    const int begin = column + 8 * first, at = begin + 8 * (lane_index() % 4);
+    float bias[4][2] = {}, up_bias[4][2] = {};
+    if (out.bias != nullptr) {
+      load_bias(out, begin, bias);
+      if constexpr (kHalves) load_bias(out, begin + out.width, up_bias);
+    }
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      const int r = row + 8 * half, count = r < out.rows ? out.width - at : 0;
+      BFloat16* to = out.c + r * out.stride + at;
+      float values[8];
+      const Bits16 rounded = round_row(bias, c + first, half);
+      store_group(to, count, out.aligned, rounded);
+      unpack<BFloat16>(rounded, values);
+      if constexpr (kHalves) {
+        const Bits16 up = round_row(up_bias, c + kColumnBlocks + first, half);
+        store_group(to + out.width, count, out.aligned, up);
+        float ups[8];
+        unpack<BFloat16>(up, ups);
+#pragma unroll
+        for (int i = 0; i < 8; ++i) values[i] = swiglu(values[i], ups[i]);
+      } else {
+#pragma unroll
+        for (int i = 0; i < 8; ++i) values[i] = activate<kEpilogue>(values[i]);
+      }
+      store_group(out.y + r * out.y_stride + at, count, out.aligned, pack<BFloat16>(values));
+    }
+  }
+}
+
 // 16 rows of c from `row` on and 8 kBlocks columns from `column` on, a multiple of 8, by the warp
 // that holds them as the fragments that mma.sync and wgmma leave: c[j] is block j, with the words
 // of mma.cuh. With swiglu, the first half of the blocks is of gate and the second of up, and
@@ -245,34 +244,15 @@ __device__ __forceinline__ void load_bias(const MatmulStore<T>& out, int column,
 template <MatmulEpilogue kEpilogue, int kBlocks, class T>
 __device__ __forceinline__ void store_fragments(const MatmulStore<T>& out, int row, int column,
                                                 const float (&c)[kBlocks][4]) {
-  constexpr bool kHalves = kEpilogue == MatmulEpilogue::swiglu;
-  constexpr int kColumnBlocks = kHalves ? kBlocks / 2 : kBlocks;
-  static_assert(kColumnBlocks % 4 == 0);
-  const bool inside =
-      out.aligned && row + 16 <= out.rows && column + 8 * kColumnBlocks <= out.width;
+  static_assert(kBlocks % 8 == 0);
+  const bool inside = out.aligned && row + 16 <= out.rows && column + 8 * kBlocks <= out.columns;
   row += lane_index() / 4;
-#pragma unroll
-  for (int first = 0; first < kColumnBlocks; first += 4) {
-    const int at = column + 8 * first;
-    float bias[4][2] = {}, up_bias[4][2] = {};
-    if (out.bias != nullptr) {
-      load_bias(out, at, bias);
-      if constexpr (kHalves) load_bias(out, at + out.width, up_bias);
-    }
-    if constexpr (kHalves) {
-      const float(*up)[4] = c + kColumnBlocks + first;
-      if (inside)
-        store_swiglu_inside(out, row, at, bias, up_bias, c + first, up);
-      else
-        store_swiglu_outside(out, row, at, bias, up_bias, c + first, up);
-    } else if (!inside) {
-      store_outside<kEpilogue>(out, row, at, bias, c + first);
-    } else if constexpr (kEpilogue != MatmulEpilogue::none) {
-      store_gelu_inside<kEpilogue>(out, row, at, bias, c + first);
-    } else {
-      store_inside(out, out.c + row * out.stride + at, bias, c + first);
-    }
-  }
+  if constexpr (kEpilogue != MatmulEpilogue::none)
+    store_activated<kEpilogue>(out, row, column, c);
+  else if (inside)
+    store_blocks<true>(out, row, column, c);
+  else
+    store_blocks<false>(out, row, column, c);
 }
 
 }  // namespace forja::kernels
