@@ -24,6 +24,9 @@ void fill(void*, DType, int64_t, float, KernelStream) { no_cuda(); }
 void convert(const void*, DType, void*, DType, int64_t, KernelStream) { no_cuda(); }
 void add(const void*, DType, const void*, DType, void*, DType, int64_t, KernelStream) { no_cuda(); }
 void matmul(const MatmulProblem&, KernelStream) { no_cuda(); }
+MatmulKernel matmul_kernel(const MatmulProblem&) { no_cuda(); }
+MatmulProblem without_epilogue(MatmulProblem) { no_cuda(); }
+void apply_epilogue(const MatmulProblem&, KernelStream) { no_cuda(); }
 void find_non_finite(const void*, DType, int64_t, int64_t*, KernelStream) { no_cuda(); }
 void fill_normal(float*, int64_t, uint64_t, int64_t, float, float, KernelStream) { no_cuda(); }
 void dropout(const void*, void*, DType, int64_t, float, uint64_t, int64_t, KernelStream) {
@@ -70,6 +73,8 @@ void rope(const RopeArguments&, KernelStream) { no_cuda(); }
 void attention_forward(const AttentionForward&, KernelStream) { no_cuda(); }
 void attention_backward(const AttentionBackward&, KernelStream) { no_cuda(); }
 bool cublaslt_available() { return false; }
-bool matmul_cublaslt(const MatmulProblem&, void*, KernelStream) { no_cuda(); }
+std::string cublaslt_version() { no_cuda(); }
+int cublaslt_num_algorithms(const MatmulProblem&) { no_cuda(); }
+bool matmul_cublaslt(const MatmulProblem&, void*, KernelStream, int) { no_cuda(); }
 
 }  // namespace forja::kernels

@@ -52,6 +52,16 @@ def matmul(case):
     return {"cuBLAS": seconds(lambda k: torch.mm(y[k % sets].t(), x[k % sets]))}
 
 
+def expansion(case):
+    x, w = normal(case["tokens"], case["in"]), normal(case["out"], case["in"])
+
+    def body(x):
+        c = x @ w.t()
+        return c, swiglu(c) if case["activation"] == "swiglu" else F.gelu(c, approximate="tanh")
+
+    return compiled(body, x)
+
+
 def attention(case):
     b, t, h, g, d = (case[k] for k in ("batch", "length", "heads", "kv_heads", "head_dim"))
     out = {}
@@ -147,7 +157,7 @@ def memory_bound(case):
 
 def measure(case):
     torch._dynamo.reset()
-    kinds = {"matmul": matmul, "attention": attention}
+    kinds = {"matmul": matmul, "matmul + activation": expansion, "attention": attention}
     return kinds.get(case["op"], memory_bound)(case)
 
 

@@ -147,8 +147,53 @@ void bench_linear(Bench& b, DType dtype, int64_t tokens, int64_t in, int64_t out
   }
 }
 
+// The expansion of an MLP with its activation: as one op beside the product and then the
+// activation, with the library's products and with ours. `f`: columns of the activation.
+void bench_expansion(Bench& b, int64_t tokens, int64_t in, int64_t f, bool gated) {
+  const int64_t out = gated ? 2 * f : f;
+  const int sets = sets_for((tokens * (in + out + f) + in * out) * 2);
+  const ArenaScope scope(b.arena());
+  std::vector<Tensor> x, w, c, y;
+  for (int i = 0; i < sets; ++i) {
+    x.push_back(b.normal(DType::bf16, {tokens, in}));
+    w.push_back(b.normal(DType::bf16, {out, in}));
+    c.push_back(b.empty(DType::bf16, {tokens, out}));
+    y.push_back(b.empty(DType::bf16, {tokens, f}));
+  }
+  Context ctx = b.context();
+  const auto run = [&](const char* kernels, const char* how, const std::function<void(int)>& body) {
+    b.run({{"op", "matmul + activation"},
+           {"activation", gated ? "swiglu" : "gelu_tanh"},
+           {"kernels", kernels},
+           {"how", how},
+           {"tokens", tokens},
+           {"in", in},
+           {"out", out}},
+          2.0 * double(tokens) * double(in) * double(out), 0.0, sets, body);
+  };
+  const auto weight = [&](int i) { return w[size_t(i)].transposed(); };
+  for (const bool ours : {false, true}) {
+    ctx.gpu_matmul = ours ? GpuMatmul::custom : GpuMatmul::automatic;
+    const char* kernels = ours ? "custom" : "auto";
+    run(kernels, "fused", [&](int i) {
+      const size_t s = size_t(i);
+      if (gated) return matmul_swiglu(ctx, x[s], weight(i), c[s], y[s]);
+      matmul_gelu(ctx, x[s], weight(i), c[s], y[s], GeluKind::tanh);
+    });
+    run(kernels, "apart", [&](int i) {
+      const size_t s = size_t(i);
+      matmul(ctx, x[s], weight(i), c[s]);
+      if (gated) return swiglu_forward(ctx, c[s], y[s]);
+      gelu_forward(ctx, c[s], y[s], GeluKind::tanh);
+    });
+  }
+}
+
 void bench_matmuls(Bench& b, bool quick) {
   bench_linear(b, DType::bf16, 8192, 8192, 8192);
+  bench_expansion(b, 8192, 2048, 8192, true);
+  bench_expansion(b, 8192, 4096, 11008, true);
+  bench_expansion(b, 8192, 2048, 8192, false);
   struct Shape {
     int64_t in, out;
   };

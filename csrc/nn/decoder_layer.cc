@@ -5,7 +5,6 @@
 
 #include "csrc/nn/hf_names.h"
 #include "forja/base/philox.h"
-#include "forja/ops/activation.h"
 #include "forja/ops/dropout.h"
 #include "forja/ops/rope.h"
 
@@ -140,8 +139,7 @@ void DecoderLayer::forward(const Context& ctx, Arena& stash_arena, const RowInfo
   stash.mlp_norm.x = allocate(rest, dtype, {n, model_.hidden_size});
   stash.mlp_input = allocate(cheap, dtype, {n, model_.hidden_size});
   mlp_norm_.add_forward(ctx, rest, branch, stash.attention_norm.x, stash.mlp_input, stash.mlp_norm);
-  expand(ctx, rest, stash);
-  activate(ctx, cheap, stash);
+  expand(ctx, rest, cheap, stash);
   {
     ArenaScope scope(*ctx.workspace);
     const Tensor all = tp_.all_rows(*ctx.workspace, branch);
@@ -216,24 +214,32 @@ void DecoderLayer::attention_branch(const Context& ctx, const RowInfo& rows,
   if (drops(rows)) drop(ctx, rows, branch, branch, 0);
 }
 
-void DecoderLayer::expand(const Context& ctx, Arena& arena, LayerStash& stash) const {
+// up = W h and its activation.
+void DecoderLayer::expand(const Context& ctx, Arena& arena, Arena& activation_arena,
+                          LayerStash& stash) const {
   const int64_t total = stash.mlp_input.size(0) * tp_.size();
-  stash.up =
-      allocate(arena, stash.mlp_input.dtype, {total, model_.is_swiglu() ? 2 * inner_ : inner_});
+  const DType dtype = stash.mlp_input.dtype;
+  stash.up = allocate(arena, dtype, {total, model_.is_swiglu() ? 2 * inner_ : inner_});
+  stash.activation = allocate(activation_arena, dtype, {total, inner_});
   ArenaScope scope(*ctx.workspace);
   const Tensor all = tp_.all_rows(*ctx.workspace, stash.mlp_input);
   tp_.gather(ctx, stash.mlp_input, all, "mlp input", [&](int64_t begin, int64_t end) {
-    up_.forward(ctx, rows_of(all, begin, end), rows_of(stash.up, begin, end));
+    const Tensor x = rows_of(all, begin, end), up = rows_of(stash.up, begin, end),
+                 activation = rows_of(stash.activation, begin, end);
+    if (model_.is_swiglu())
+      up_.forward_swiglu(ctx, x, up, activation);
+    else
+      up_.forward_gelu(ctx, x, up, activation, gelu_kind());
   });
 }
 
+// The activation alone.
 void DecoderLayer::activate(const Context& ctx, Arena& arena, LayerStash& stash) const {
   stash.activation = allocate(arena, stash.up.dtype, {stash.up.size(0), inner_});
   if (model_.is_swiglu()) {
     swiglu_forward(ctx, stash.up, stash.activation);
   } else {
-    gelu_forward(ctx, stash.up, stash.activation,
-                 model_.mlp == "gelu_erf" ? GeluKind::erf : GeluKind::tanh);
+    gelu_forward(ctx, stash.up, stash.activation, gelu_kind());
   }
 }
 
@@ -253,11 +259,11 @@ void DecoderLayer::restore(const Context& ctx, Arena& arena, const RowInfo& rows
     const Tensor branch = allocate(arena, x.dtype, {n, e});
     attention_branch(ctx, rows, stash, branch);
     mlp_norm_.add_forward(ctx, arena, branch, x, stash.mlp_input, stash.mlp_norm);
-    expand(ctx, arena, stash);
+    expand(ctx, arena, arena, stash);
   } else {
     mlp_norm_.forward(ctx, arena, stash.mlp_norm.x, stash.mlp_input, stash.mlp_norm);
+    activate(ctx, arena, stash);
   }
-  activate(ctx, arena, stash);
 }
 
 // ---- Backward
@@ -319,8 +325,7 @@ void DecoderLayer::mlp_backward(const Context& ctx, const LayerStash& stash, con
   if (model_.is_swiglu()) {
     swiglu_backward(ctx, d_activation, stash.up, stash.d_up);
   } else {
-    gelu_backward(ctx, stash.d_up, stash.up, stash.d_up,
-                  model_.mlp == "gelu_erf" ? GeluKind::erf : GeluKind::tanh);
+    gelu_backward(ctx, stash.d_up, stash.up, stash.d_up, gelu_kind());
   }
   const Tensor all = tp_.all_rows(*ctx.workspace, d_mid);
   tp_.reduce_scatter(ctx, all, d_mid, "mlp input gradient", [&](int64_t begin, int64_t end) {

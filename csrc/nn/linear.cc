@@ -41,8 +41,17 @@ Linear::Linear(ParameterStore& store, const Spec& spec) {
 }
 
 void Linear::forward(const Context& ctx, const Tensor& x, const Tensor& y) const {
-  matmul(ctx, x, weight_->weight.transposed(), y, MatmulOutput::overwrite,
-         bias_ ? bias_->weight : Tensor{});
+  matmul(ctx, x, weight_->weight.transposed(), y, MatmulOutput::overwrite, bias());
+}
+
+void Linear::forward_gelu(const Context& ctx, const Tensor& x, const Tensor& y,
+                          const Tensor& activation, GeluKind kind) const {
+  matmul_gelu(ctx, x, weight_->weight.transposed(), y, activation, kind, bias());
+}
+
+void Linear::forward_swiglu(const Context& ctx, const Tensor& x, const Tensor& y,
+                            const Tensor& activation) const {
+  matmul_swiglu(ctx, x, weight_->weight.transposed(), y, activation, bias());
 }
 
 void Linear::backward_input(const Context& ctx, const Tensor& dy, const Tensor& dx) const {

@@ -97,8 +97,8 @@ TrainEngine::TrainEngine(const EngineConfig& config, Mesh& mesh, const MemoryPla
       inputs_(make_arena("inputs", config.device, plan, &MemoryPlan::inputs)),
       workspace_(make_arena("workspace", config.device, plan, &MemoryPlan::workspace)),
       staging_(make_arena("staging", Device{}, plan, &MemoryPlan::staging)),
-      context_{config.device, &workspace_, stream_ ? stream_->handle() : nullptr,
-               config.gpu_matmul},
+      context_{config.device, &workspace_, stream_ ? stream_->handle() : nullptr, config.gpu_matmul,
+               config.matmul_choices},
       store_(store_options(config, mesh)) {
   for (Communicator* group : mesh.groups()) group->use_stream(context_.stream);
   if (stream_) staging_.pin();

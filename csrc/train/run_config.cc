@@ -119,8 +119,9 @@ void CheckpointConfig::visit(ConfigVisitor& v) {
 
 void KernelsConfig::visit(ConfigVisitor& v) {
   v.field("matmul", matmul,
-          "Matrix products of GPUs: the library's (cublaslt), Forja's own (custom), or auto: the "
-          "library's where it is found, until docs/gpu-evidence.md shows the other faster.",
+          "Matrix products of GPUs: the library's (cublaslt), Forja's own (custom), or auto: each "
+          "shape is measured once before the first step, among the library's algorithms and those "
+          "kernels that docs/gpu-evidence.md shows right and faster.",
           one_of({"auto", "cublaslt", "custom"}));
 }
 

@@ -23,6 +23,7 @@
 #include "forja/checkpoint/hf_model.h"
 #include "forja/device/cpu_topology.h"
 #include "forja/ops/elementwise.h"
+#include "forja/ops/matmul_choices.h"
 #include "forja/train/choose_device.h"
 #include "forja/train/engine.h"
 #include "forja/train/metrics_log.h"
@@ -129,6 +130,10 @@ class Trainer {
       }
     }
     check_initial_weights();
+    if (!engine_config_.device.is_cpu() && engine_config_.gpu_matmul == GpuMatmul::automatic) {
+      matmul_choices_.emplace(matmul_machine(engine_config_.device));
+      engine_config_.matmul_choices = &*matmul_choices_;
+    }
     check_memory();
     agree_on(world.communicator(), "data", content_hash(train_data_));
   }
@@ -299,6 +304,7 @@ class Trainer {
 
   void make_engine(const std::vector<std::string>& checkpoints) {
     const MemoryPlan plan = TrainEngine::plan(engine_config_, dims_, world_.rank());
+    if (matmul_choices_) settle_matmuls();  // while the GPU's memory is free
     engine_ = std::make_unique<TrainEngine>(engine_config_, mesh_, &plan);
     matmul_flops_ = measure_matmul_flops(engine_->context(), engine_config_.compute_dtype);
     peak_ = peak_flops(engine_->context(), engine_config_.compute_dtype, matmul_flops_);
@@ -321,6 +327,18 @@ class Trainer {
              saved == kept ? ""
                            : fmt::format(", its {} moments converted to {}", dtype_name(saved),
                                          dtype_name(kept)));
+  }
+
+  void settle_matmuls() {
+    const auto begin = Clock::now();
+    Communicator& world = world_.communicator();
+    const int64_t measured = matmul_choices_->settle(
+        matmul_choices_file(), {world_.rank(), [&](const std::string& mine) {
+                                  return all_gather_text(world, mine, {"choices of products"});
+                                }});
+    if (measured == 0) return;
+    log_info("measured the ways of {} matrix products in {:.1f} s", measured,
+             std::chrono::duration<double>(Clock::now() - begin).count());
   }
 
   void load_initial_weights(TrainEngine& engine) {
@@ -511,6 +529,7 @@ class Trainer {
   ParallelDims dims_;
   EngineConfig engine_config_;
   std::unique_ptr<Communicator> gpu_ranks_;  // with NCCL
+  std::optional<MatmulChoices> matmul_choices_;  // of a GPU with kernels.matmul: auto
   Mesh mesh_;
   int64_t total_steps_;
   SampleStream train_data_;

@@ -6,38 +6,16 @@
 #include "kernels/activation/activation.h"
 
 #include "forja/base/dispatch.h"
+#include "kernels/activation/activation.cuh"
 #include "kernels/common/elements.cuh"
 #include "kernels/common/launch.h"
 
 namespace forja::kernels {
 namespace {
 
-__device__ __forceinline__ float sigmoid(float x) { return fast_reciprocal(1.0f + fast_exp(-x)); }
-
-// The distribution function of the standard normal. With a = |x| and t = 1 / (1 + 0.3 a):
-// Phi(-a) = exp(-a^2 / 2) t p(t), p the polynomial of the CPU's version (csrc/ops/cpu/vec-inl.h),
-// which keeps the relative accuracy of small values, unlike 1 + erf.
-__device__ __forceinline__ float normal_cdf(float x) {
-  const float a = fabsf(x);
-  const float t = fast_reciprocal(0.3f * a + 1.0f);
-  float p = -0.020956024236529876f * t + 0.1142574529514405f;
-  p = p * t - 0.2325244073163213f;
-  p = p * t + 0.19755058456609906f;
-  p = p * t - 0.08421348151641854f;
-  p = p * t + 0.09871138234526552f;
-  p = p * t + 0.07751790107697594f;
-  p = p * t + 0.11041841109557173f;
-  p = p * t + 0.11955043147351704f;
-  p = p * t + 0.1196877476912642f;
-  const float tail = p * t * fast_exp(-0.5f * a * a);
-  return x < 0.0f ? tail : 1.0f - tail;
-}
-
-// The tanh form: (1 + tanh(u)) / 2 = sigmoid(2u), 2u = 2 sqrt(2/pi) (x + 0.044715 x^3).
 template <Gelu kKind>
 __device__ __forceinline__ float gelu(float x) {
-  if constexpr (kKind == Gelu::erf) return x * normal_cdf(x);
-  return x * sigmoid(x * (0.0713548163f * x * x + 1.59576912f));
+  return kKind == Gelu::erf ? gelu_erf(x) : gelu_tanh(x);
 }
 
 template <Gelu kKind>
@@ -98,7 +76,7 @@ __global__ void __launch_bounds__(RowGrid::kThreads)
     load_elements(from, count, e.aligned, gate);
     load_elements(from + e.columns, count, e.aligned, up);
 #pragma unroll
-    for (int i = 0; i < N; ++i) up[i] *= gate[i] * sigmoid(gate[i]);
+    for (int i = 0; i < N; ++i) up[i] = swiglu(gate[i], up[i]);
     store_elements(y.row<T>(row) + first, count, e.aligned, up);
   });
 }

@@ -18,6 +18,8 @@
 // one kernel serves forward, input gradient and weight gradient. Steps of 16 along K are 32 bytes
 // in a row, or 16 rows. Elements outside of the operands are fetched as zeros.
 //
+// With swiglu a tile of b is two, half as wide: of gate, and the same of up.
+//
 // The floor is the tensor cores' rate: 1024 cycles for a step of a 128 x 256 tile. In that time it
 // needs 48 KiB from L2, 48 bytes a cycle of a multiprocessor, and reads 2 x (64 + 256) x 128 bytes
 // of shared memory, 80 a cycle of 128; tiles half as wide would need 64 and 128. They are used
@@ -57,7 +59,7 @@ struct Storage {
   SharedArray<Mbarrier, kStages> full, empty;
 };
 
-// `size` (128 or 256) of M or N from `outer` on, and a step of K from k on.
+// `size` (64, 128 or 256) of M or N from `outer` on, and a step of K from k on.
 template <Rows rows, int size>
 __device__ __forceinline__ void load_operand(BFloat16* tile, const TensorMap& map,
                                              Mbarrier& barrier, int outer, int k) {
@@ -69,10 +71,13 @@ __device__ __forceinline__ void load_operand(BFloat16* tile, const TensorMap& ma
   }
 }
 
-template <Rows a_rows, Rows b_rows, int kTileN>
+// `width` of y: from a column of gate to its up.
+template <Rows a_rows, Rows b_rows, MatmulEpilogue kEpilogue, int kTileN>
 __device__ __forceinline__ void produce(Storage<kTileN>& shared, const TensorMap& a,
-                                        const TensorMap& b, int num_steps, const TileGrid& grid) {
+                                        const TensorMap& b, int num_steps, const TileGrid& grid,
+                                        int width) {
   using S = Storage<kTileN>;
+  constexpr int kColumns = kColumnsOf<kTileN, kEpilogue>;
   prefetch_tensor_map(a);
   prefetch_tensor_map(b);
   Ring<S::kStages> ring;
@@ -85,8 +90,11 @@ __device__ __forceinline__ void produce(Storage<kTileN>& shared, const TensorMap
       arrive_mbarrier_expect(full, 2 * (S::kA + S::kB));
       load_operand<a_rows, kTileM>(shared.a.at(ring.stage * S::kA, S::kA), a, full,
                                    place.row * kTileM, step * kTileK);
-      load_operand<b_rows, kTileN>(shared.b.at(ring.stage * S::kB, S::kB), b, full,
-                                   place.column * kTileN, step * kTileK);
+      BFloat16* tile_b = shared.b.at(ring.stage * S::kB, S::kB);
+#pragma unroll
+      for (int part = 0; part < kTileN / kColumns; ++part)
+        load_operand<b_rows, kColumns>(tile_b + part * kColumns * kTileK, b, full,
+                                       place.column * kColumns + part * width, step * kTileK);
       ring.advance();
     }
   }
@@ -100,7 +108,7 @@ __device__ __forceinline__ MatrixDescriptor describe(const BFloat16* tile) {
 template <Rows rows>
 constexpr int kBytesOf16 = rows == Rows::k ? 32 : 16 * 128;  // from one 16 of K to the next
 
-template <Rows a_rows, Rows b_rows, int kTileN, class T>
+template <Rows a_rows, Rows b_rows, MatmulEpilogue kEpilogue, int kTileN, class T>
 __device__ __forceinline__ void consume(Storage<kTileN>& shared, int consumer, int num_steps,
                                         const TileGrid& grid, const MatmulStore<T>& out) {
   using S = Storage<kTileN>;
@@ -134,11 +142,12 @@ __device__ __forceinline__ void consume(Storage<kTileN>& shared, int consumer, i
     take_products(c);
     give_back(previous);
     const TilePlace place = place_of_tile(grid, tile);
-    store_fragments<kTileN / 8>(out, place.row * kTileM + first_row, place.column * kTileN, c);
+    store_fragments<kEpilogue>(out, place.row * kTileM + first_row,
+                               place.column * kColumnsOf<kTileN, kEpilogue>, c);
   }
 }
 
-template <Rows a_rows, Rows b_rows, int kTileN, class T>
+template <Rows a_rows, Rows b_rows, int kTileN, class T, MatmulEpilogue kEpilogue>
 __global__ void __launch_bounds__(kThreads, 1)
     hopper_kernel(const __grid_constant__ TensorMap a, const __grid_constant__ TensorMap b,
                   int num_steps, const TileGrid grid, const MatmulStore<T> out) {
@@ -155,10 +164,11 @@ __global__ void __launch_bounds__(kThreads, 1)
   const int group = thread_index() / kWarpgroup;
   if (group == 0) {
     lower_registers<40>();
-    if (thread_index() == 0) produce<a_rows, b_rows>(shared, a, b, num_steps, grid);
+    if (thread_index() == 0)
+      produce<a_rows, b_rows, kEpilogue>(shared, a, b, num_steps, grid, out.width);
   } else {
     raise_registers<232>();
-    consume<a_rows, b_rows>(shared, group - 1, num_steps, grid, out);
+    consume<a_rows, b_rows, kEpilogue>(shared, group - 1, num_steps, grid, out);
   }
 #endif
 }
@@ -176,24 +186,35 @@ TensorMap make_map(const MatmulOperand& x, int64_t size, int64_t size_k, int til
                                           TensorSwizzle::bytes128);
 }
 
-template <Rows a_rows, Rows b_rows, int kTileN, class T>
+template <Rows a_rows, Rows b_rows, int kTileN, class T, MatmulEpilogue kEpilogue>
 void start(const MatmulProblem& p, KernelStream stream) {
-  const TileGrid grid = {int(ceil_div<int64_t>(p.m, kTileM)), int(ceil_div<int64_t>(p.n, kTileN))};
+  constexpr int kColumns = kColumnsOf<kTileN, kEpilogue>;
+  const TileGrid grid = {int(ceil_div<int64_t>(p.m, kTileM)),
+                         int(ceil_div<int64_t>(p.y_columns(), kColumns))};
   const int blocks = std::min(grid.num_tiles(), num_multiprocessors());
   launch({"matmul_hopper", unsigned(blocks), kThreads, sizeof(Storage<kTileN>)}, stream,
-         hopper_kernel<a_rows, b_rows, kTileN, T>, make_map(p.a, p.m, p.k, kTileM),
-         make_map(p.b, p.n, p.k, kTileN), int(ceil_div<int64_t>(p.k, kTileK)), grid,
+         hopper_kernel<a_rows, b_rows, kTileN, T, kEpilogue>, make_map(p.a, p.m, p.k, kTileM),
+         make_map(p.b, p.n, p.k, kColumns), int(ceil_div<int64_t>(p.k, kTileK)), grid,
          make_store<T>(p));
 }
 
-template <int kTileN, class T>
+template <int kTileN>
 void start(const MatmulProblem& p, KernelStream stream) {
   constexpr Rows k = Rows::k, outer = Rows::outer;
-  if (p.a.k_contiguous)
-    p.b.k_contiguous ? start<k, k, kTileN, T>(p, stream) : start<k, outer, kTileN, T>(p, stream);
-  else
-    p.b.k_contiguous ? start<outer, k, kTileN, T>(p, stream)
-                     : start<outer, outer, kTileN, T>(p, stream);
+  constexpr MatmulEpilogue none = MatmulEpilogue::none;
+  if (p.epilogue != none) {
+    return dispatch_epilogue(p.epilogue, [&]<MatmulEpilogue kEpilogue>() {
+      start<k, k, kTileN, BFloat16, kEpilogue>(p, stream);
+    });
+  }
+  dispatch_float(p.c_dtype, [&]<class T>() {
+    if (p.a.k_contiguous)
+      p.b.k_contiguous ? start<k, k, kTileN, T, none>(p, stream)
+                       : start<k, outer, kTileN, T, none>(p, stream);
+    else
+      p.b.k_contiguous ? start<outer, k, kTileN, T, none>(p, stream)
+                       : start<outer, outer, kTileN, T, none>(p, stream);
+  });
 }
 
 // Time of the last multiprocessor to finish, in units of one column of a tile's products; those of
@@ -210,8 +231,7 @@ bool hopper_can_read(const MatmulProblem& p) { return p.k > 0 && can_read(p.a) &
 
 void matmul_hopper(const MatmulProblem& p, KernelStream stream) {
   const bool wide = time_with(p, 256) <= time_with(p, 128);
-  dispatch_float(p.c_dtype,
-                 [&]<class T>() { wide ? start<256, T>(p, stream) : start<128, T>(p, stream); });
+  wide ? start<256>(p, stream) : start<128>(p, stream);
 }
 
 }  // namespace forja::kernels

@@ -11,6 +11,9 @@
 // different banks: rows along K are 64 bytes, and chunk i of row r lies at i ^ (r / 2) % 4; rows
 // along M or N are 256 bytes, and chunk i of row k lies at i ^ k % 8.
 //
+// With swiglu the tile of b is four times 32 columns, of gate, of the same of up, of the next of
+// gate and of up: the 64 that a warp multiplies with are then both halves of 32 columns of y.
+//
 // Operands that are no multiple of 16 bytes somewhere are gathered element by element into the same
 // chunks: slow, but rare in training.
 //
@@ -70,8 +73,9 @@ __device__ __forceinline__ Bits16 gather_chunk(const BFloat16* from, int count) 
   return chunk;
 }
 
-// A thread's part in the copies of one operand's tiles.
-template <bool k_contiguous>
+// A thread's part in the copies of one operand's tiles. With `halves` (k_contiguous), every other
+// 32 of its rows are those of the second half of the operand that belong to the 32 before.
+template <bool k_contiguous, bool halves = false>
 class TileCopy {
  public:
   // The tile begins at `first` of M or N.
@@ -90,11 +94,12 @@ class TileCopy {
     const BFloat16* from = from_ + (k_contiguous ? k : int64_t(k) * x_.stride);
 #pragma unroll
     for (int i = 0; i < kCopies; ++i) {
-      const int outer_left = x_.size - outer_ - (k_contiguous ? i * kStep : 0);
+      const int step = halves ? i / 2 * kStep + i % 2 * (x_.size / 2) : i * kStep;
+      const int outer_left = int(x_.size - outer_) - (k_contiguous ? step : 0);
       const int k_left = size_k_ - k - k_ - (k_contiguous ? 0 : i * kStep);
       const int count =
           k_contiguous ? (outer_left > 0 ? k_left : 0) : (k_left > 0 ? outer_left : 0);
-      const BFloat16* chunk = from + i * kStep * x_.stride;
+      const BFloat16* chunk = from + step * x_.stride;
       BFloat16* to = tile + shared_ + i * kCopyElements;
       if (x_.by_chunk) {
         copy_async16(to, chunk, count > 0);
@@ -107,6 +112,7 @@ class TileCopy {
  private:
   // Between the chunks of a thread; a multiple of 8, which keeps the swizzle.
   static constexpr int kStep = k_contiguous ? kTile / kCopies : kTileK / kCopies;
+  static_assert(!halves || (k_contiguous && kStep == kWarpTile / 2));
 
   const Operand& x_;
   int size_k_;
@@ -148,14 +154,16 @@ __device__ __forceinline__ void load_fragments(Fragments& f, const BFloat16* a, 
   }
 }
 
-template <bool a_k_contiguous, bool b_k_contiguous, class T>
+template <bool a_k_contiguous, bool b_k_contiguous, class T, MatmulEpilogue kEpilogue>
 __global__ void __launch_bounds__(kThreads, 2)
     tensor_core_kernel(const Operand a, const Operand b, int size_k, const TileGrid grid,
                        const MatmulStore<T> out) {
   auto& shared = shared_storage<Storage>();
   const TilePlace place = place_of_tile(grid, int(blockIdx.x));
   const TileCopy<a_k_contiguous> copy_a(a, place.row * kTile, size_k);
-  const TileCopy<b_k_contiguous> copy_b(b, place.column * kTile, size_k);
+  constexpr bool kHalves = kEpilogue == MatmulEpilogue::swiglu;
+  const int first_column = place.column * kColumnsOf<kTile, kEpilogue>;
+  const TileCopy<b_k_contiguous, kHalves> copy_b(b, first_column, size_k);
   const int num_steps = ceil_div(size_k, kTileK);
   const auto copy_step = [&](int step) {
     if (step < num_steps) {
@@ -193,8 +201,8 @@ __global__ void __launch_bounds__(kThreads, 2)
   }
 #pragma unroll
   for (int i = 0; i < 4; ++i)
-    store_fragments<8>(out, place.row * kTile + row + 16 * i, place.column * kTile + column,
-                       acc[i]);
+    store_fragments<kEpilogue>(out, place.row * kTile + row + 16 * i,
+                               first_column + (kHalves ? column / 2 : column), acc[i]);
 }
 
 Operand make_operand(const MatmulOperand& x, int64_t size, int64_t size_k) {
@@ -204,22 +212,32 @@ Operand make_operand(const MatmulOperand& x, int64_t size, int64_t size_k) {
           all_aligned16(data) && x.stride % kChunk == 0 && contiguous % kChunk == 0};
 }
 
-template <bool a_k_contiguous, bool b_k_contiguous, class T>
+template <bool a_k_contiguous, bool b_k_contiguous, class T, MatmulEpilogue kEpilogue>
 void start(const MatmulProblem& p, KernelStream stream) {
-  const TileGrid grid = {int(ceil_div<int64_t>(p.m, kTile)), int(ceil_div<int64_t>(p.n, kTile))};
+  const TileGrid grid = {int(ceil_div<int64_t>(p.m, kTile)),
+                         int(ceil_div<int64_t>(p.y_columns(), kColumnsOf<kTile, kEpilogue>))};
   launch({"matmul_tensor_core", unsigned(grid.num_tiles()), kThreads, sizeof(Storage)}, stream,
-         tensor_core_kernel<a_k_contiguous, b_k_contiguous, T>, make_operand(p.a, p.m, p.k),
-         make_operand(p.b, p.n, p.k), int(p.k), grid, make_store<T>(p));
+         tensor_core_kernel<a_k_contiguous, b_k_contiguous, T, kEpilogue>,
+         make_operand(p.a, p.m, p.k), make_operand(p.b, p.n, p.k), int(p.k), grid,
+         make_store<T>(p));
 }
 
 }  // namespace
 
 void matmul_tensor_core(const MatmulProblem& p, KernelStream stream) {
+  constexpr MatmulEpilogue none = MatmulEpilogue::none;
+  if (p.epilogue != none) {
+    return dispatch_epilogue(p.epilogue, [&]<MatmulEpilogue kEpilogue>() {
+      start<true, true, BFloat16, kEpilogue>(p, stream);
+    });
+  }
   dispatch_float(p.c_dtype, [&]<class T>() {
     if (p.a.k_contiguous)
-      p.b.k_contiguous ? start<true, true, T>(p, stream) : start<true, false, T>(p, stream);
+      p.b.k_contiguous ? start<true, true, T, none>(p, stream)
+                       : start<true, false, T, none>(p, stream);
     else
-      p.b.k_contiguous ? start<false, true, T>(p, stream) : start<false, false, T>(p, stream);
+      p.b.k_contiguous ? start<false, true, T, none>(p, stream)
+                       : start<false, false, T, none>(p, stream);
   });
 }
 

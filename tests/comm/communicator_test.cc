@@ -170,6 +170,16 @@ TEST_P(Conformance, GatherBroadcastAndAllToAllMoveEveryDtype) {
   });
 }
 
+TEST_P(Conformance, GathersTextsOfDifferentLengths) {
+  run([](Communicator& c) {
+    const auto text = [](int rank) { return std::string(size_t(rank * 1000), char('a' + rank)); };
+    const std::vector<std::string> all = all_gather_text(c, text(c.rank()), {"test"});
+    ASSERT_EQ(int(all.size()), c.size());
+    for (int rank = 0; rank < c.size(); ++rank) EXPECT_EQ(all[size_t(rank)], text(rank));
+    for (const std::string& none : all_gather_text(c, "", {"test"})) EXPECT_EQ(none, "");
+  });
+}
+
 TEST_P(Conformance, ReductionsRepeatBitByBit) {
   run([](Communicator& c) {
     const auto in = elements<float>(c.rank(), 0, 10007);

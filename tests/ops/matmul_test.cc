@@ -159,6 +159,45 @@ TEST(Matmul, EmptyDims) {
   matmul(box.context(), box.empty(DType::f32, {0, 3}), c, box.empty(DType::f32, {0, 4}));
 }
 
+TEST(Matmul, ActivationsAreThoseOfTheStoredProduct) {
+  TensorBox box(int64_t(1) << 26);
+  const Context& ctx = box.context();
+  for (const DType dtype : {DType::f32, DType::bf16}) {
+    const Tensor x = box.normal(dtype, {37, 50}, 1), w = box.normal(dtype, {66, 50}, 2);
+    const Tensor whole = box.zeros(dtype, {37, 150}), c = whole.slice(1, 8, 74),
+                 y = whole.slice(1, 80, 146), half = whole.slice(1, 80, 113);
+    const Tensor product = box.zeros(dtype, {37, 66}), activation = box.zeros(dtype, {37, 66}),
+                 gated = box.zeros(dtype, {37, 33});
+    for (const Tensor& bias : {Tensor(), box.normal(dtype, {66}, 3)}) {
+      matmul(ctx, x, w.transposed(), product, MatmulOutput::overwrite, bias);
+      for (const GeluKind kind : {GeluKind::tanh, GeluKind::erf}) {
+        matmul_gelu(ctx, x, w.transposed(), c, y, kind, bias);
+        gelu_forward(ctx, product, activation, kind);
+        expect_same_bits(c, product, "product of gelu");
+        expect_same_bits(y, activation, "gelu");
+      }
+      matmul_swiglu(ctx, x, w.transposed(), c, half, bias);
+      swiglu_forward(ctx, product, gated);
+      expect_same_bits(c, product, "product of swiglu");
+      expect_same_bits(half, gated, "swiglu");
+    }
+  }
+}
+
+TEST(Matmul, ActivationsPlanTheirScratch) {
+  TensorBox box(int64_t(1) << 26);
+  const Tensor x = box.normal(DType::f32, {130, 300}, 1), w = box.normal(DType::f32, {90, 300}, 2),
+               c = box.zeros(DType::f32, {130, 90}), y = box.zeros(DType::f32, {130, 90});
+  const auto run = [&](const Context& ctx) {
+    matmul_gelu(ctx, x, w.transposed(), c, y, GeluKind::tanh);
+    matmul_swiglu(ctx, x, w.transposed(), c, y.slice(1, 0, 45));
+  };
+  run(box.context());
+  EXPECT_EQ(planned_bytes(run), box.context().workspace->peak_bytes());
+  const Tensor none = box.empty(DType::f32, {0, 300}), empty = box.empty(DType::f32, {0, 90});
+  matmul_gelu(box.context(), none, w.transposed(), empty, empty, GeluKind::erf);
+}
+
 TEST(Matmul, RouteFollowsMachineAndStrides) {
   using cpu::MatmulRoute;
   const auto route = [](bool x86, bool fast_bf16, const Tensor& a, const Tensor& b) {
@@ -198,6 +237,17 @@ TEST(Matmul, RefusesWhatDoesNotFit) {
   EXPECT_NE(message(a, b, box.zeros(DType::f32, {4, 7}), overwrite, {}).find("shape [4, 8]"),
             std::string::npos);
   EXPECT_NE(message(a, b, c, MatmulOutput::accumulate, box.zeros(DType::f32, {8})).find("bias"),
+            std::string::npos);
+  const auto activated = [&](const Tensor& y) {
+    return error_of([&] { matmul_gelu(box.context(), a, b, c, y, GeluKind::erf); });
+  };
+  EXPECT_NE(activated(box.zeros(DType::f32, {4, 4})).find("y must have shape [4, 8]"),
+            std::string::npos);
+  EXPECT_NE(activated(box.zeros(DType::bf16, {4, 8})).find("y must be"), std::string::npos);
+  EXPECT_NE(error_of([&] { matmul_swiglu(box.context(), a, b, c, c); }).find("shape [4, 4]"),
+            std::string::npos);
+  const Tensor odd = box.zeros(DType::f32, {6, 7}), c_odd = box.zeros(DType::f32, {4, 7});
+  EXPECT_NE(error_of([&] { matmul_swiglu(box.context(), a, odd, c_odd, c); }).find("halves"),
             std::string::npos);
   const Tensor gaps = box.zeros(DType::f32, {4, 2, 6}).select(1, 0).transposed();
   EXPECT_EQ(gaps.stride(0), 1);

@@ -12,6 +12,7 @@
 #include <string>
 #include <vector>
 
+#include "forja/ops/matmul_choices.h"
 #include "tests/testing/local_world.h"
 #include "tests/train/small_run.h"
 
@@ -46,14 +47,20 @@ using MakeRanks = std::function<std::unique_ptr<Communicator>(Communicator& worl
 inline Result train(const Layout& layout, const MakeRanks& make_ranks = nullptr) {
   Result result;
   std::mutex mutex;
-  const EngineConfig config = config_of(layout);
+  const EngineConfig config_of_all = config_of(layout);
   testing::run_world(layout.ranks(), [&](World& world) {
     omp_set_num_threads(1);
+    EngineConfig config = config_of_all;
+    MatmulChoices choices("a machine of tests");
+    config.matmul_choices = &choices;
     const ParallelDims dims = ParallelDims::from(config.parallel, world.size());
     check_layout(config, dims);
     const auto ranks = make_ranks ? make_ranks(world.communicator()) : nullptr;
     Mesh mesh = make_mesh(ranks ? *ranks : world.communicator(), dims, mesh_options(config));
     const MemoryPlan plan = TrainEngine::plan(config, dims, world.rank());
+    choices.settle("", {world.rank(), [&](const std::string& mine) {
+                          return all_gather_text(world.communicator(), mine, {"choices"});
+                        }});
     TrainEngine engine(config, mesh, &plan);
     engine.store().initialize(engine.context(), config.seed);
     engine.weights_changed();
@@ -75,6 +82,9 @@ inline Result train(const Layout& layout, const MakeRanks& make_ranks = nullptr)
     if (world.rank() == 0) result.evaluation = -sums.sum_log_probability / double(sums.num_targets);
     collect(engine, mutex, result.final);
     EXPECT_EQ(engine.memory_used(), plan) << "rank " << world.rank();
+    // Every product of a step on a GPU was met while planning.
+    EXPECT_EQ(choices.num_wanted() > 0, !config.device.is_cpu());
+    EXPECT_EQ(choices.num_unknown(), 0);
   });
   return result;
 }

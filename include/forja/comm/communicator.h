@@ -148,6 +148,10 @@ class Communicator {
   virtual void set_trace(std::shared_ptr<CommTrace> trace) = 0;
 };
 
+// The texts of all ranks of `group`, in rank order; waits.
+std::vector<std::string> all_gather_text(Communicator& group, const std::string& mine,
+                                         CommLabel label);
+
 // The group of one rank: calls do nothing but copy.
 std::unique_ptr<Communicator> make_self_communicator();
 

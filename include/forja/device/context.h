@@ -13,16 +13,20 @@ namespace forja {
 
 // Whose matrix products a GPU runs.
 enum class GpuMatmul : uint8_t {
-  automatic,  // the library's where it is found: ours has not been measured against it
+  automatic,  // the library's where it is found, or what matmul_choices says
   cublaslt,   // and kernels/matmul for what it has no algorithm for
   custom,     // kernels/matmul
 };
+
+class MatmulChoices;
 
 struct Context {
   Device device;
   Arena* workspace = nullptr;  // scratch of ops and layers, used as a stack (ArenaScope); not owned
   CUstream_st* stream = nullptr;  // of a GPU, where ops are asynchronous; not owned
   GpuMatmul gpu_matmul = GpuMatmul::automatic;
+  // Of a GPU's run, or nullptr: ops/matmul_choices.h; not owned. A planning run adds to it.
+  MatmulChoices* matmul_choices = nullptr;
   // A planning run: ops check their arguments and take their scratch, then return without touching
   // data.
   bool planning() const { return workspace->planning(); }

@@ -10,6 +10,7 @@
 #include "forja/nn/model_config.h"
 #include "forja/nn/norm.h"
 #include "forja/nn/tensor_parallel.h"
+#include "forja/ops/activation.h"
 #include "forja/ops/attention.h"
 #include "forja/parallel/parallel_config.h"
 
@@ -90,6 +91,7 @@ class DecoderLayer {
   };
   Heads split_heads(const Tensor& qkv, const Tensor& qk) const;
   AttentionOptions attention_options() const;
+  GeluKind gelu_kind() const { return model_.mlp == "gelu_erf" ? GeluKind::erf : GeluKind::tanh; }
   bool drops(const RowInfo& rows) const { return model_.dropout > 0.0 && rows.dropout_key != 0; }
   void drop(const Context& ctx, const RowInfo& rows, const Tensor& x, const Tensor& y,
             int site) const;
@@ -99,7 +101,7 @@ class DecoderLayer {
               const KeyValueCache* cache) const;
   void attention_branch(const Context& ctx, const RowInfo& rows, const LayerStash& stash,
                         const Tensor& branch) const;
-  void expand(const Context& ctx, Arena& arena, LayerStash& stash) const;
+  void expand(const Context& ctx, Arena& arena, Arena& activation_arena, LayerStash& stash) const;
   void activate(const Context& ctx, Arena& arena, LayerStash& stash) const;
   // Computes again what forward did not keep.
   void restore(const Context& ctx, Arena& arena, const RowInfo& rows, LayerStash& stash) const;

@@ -31,12 +31,20 @@ class Linear {
 
   // y [N, O] from x [N, I].
   void forward(const Context& ctx, const Tensor& x, const Tensor& y) const;
+  // The same, and its activation: gelu of y [N, O], or silu(gate) * up [N, O / 2] of y as gate and
+  // up.
+  void forward_gelu(const Context& ctx, const Tensor& x, const Tensor& y, const Tensor& activation,
+                    GeluKind kind) const;
+  void forward_swiglu(const Context& ctx, const Tensor& x, const Tensor& y,
+                      const Tensor& activation) const;
   // dx [N, I] from dy [N, O].
   void backward_input(const Context& ctx, const Tensor& dy, const Tensor& dx) const;
   // Adds to the gradients of weight and bias. Nothing happens for frozen ones.
   void backward_weight(const Context& ctx, const Tensor& dy, const Tensor& x) const;
 
  private:
+  Tensor bias() const { return bias_ ? bias_->weight : Tensor{}; }
+
   Parameter* weight_;
   Parameter* bias_ = nullptr;
 };

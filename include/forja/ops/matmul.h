@@ -3,6 +3,7 @@
 #pragma once
 
 #include "forja/device/context.h"
+#include "forja/ops/activation.h"
 #include "forja/tensor/tensor.h"
 
 namespace forja {
@@ -23,5 +24,16 @@ enum class MatmulOutput {
 // fit.
 void matmul(const Context& ctx, const Tensor& a, const Tensor& b, const Tensor& c,
             MatmulOutput output = MatmulOutput::overwrite, const Tensor& bias = {});
+
+// The product and its activation, where a GPU's kernel can do both without reading c again. y is
+// computed from c as stored, rounded to its dtype, and has the bits that gelu_forward(c) or
+// swiglu_forward(gate_up) would give; but cuBLASLt's own GELU, which takes c before rounding.
+//
+// c = a b (+ bias), y = gelu(c): both [M, N], of the same dtype.
+void matmul_gelu(const Context& ctx, const Tensor& a, const Tensor& b, const Tensor& c,
+                 const Tensor& y, GeluKind kind, const Tensor& bias = {});
+// gate_up = a b (+ bias) [M, 2F], gate first; y = silu(gate) * up [M, F], of the same dtype.
+void matmul_swiglu(const Context& ctx, const Tensor& a, const Tensor& b, const Tensor& gate_up,
+                   const Tensor& y, const Tensor& bias = {});
 
 }  // namespace forja

@@ -25,6 +25,7 @@ namespace forja {
 struct EngineConfig {
   Device device;
   GpuMatmul gpu_matmul = GpuMatmul::automatic;
+  MatmulChoices* matmul_choices = nullptr;  // as of a Context; not owned
   ModelConfig model;
   OptimizerConfig optimizer;
   ParallelConfig parallel;
