@@ -528,7 +528,7 @@ class Trainer {
   RunDirectory directory_;
   ParallelDims dims_;
   EngineConfig engine_config_;
-  std::unique_ptr<Communicator> gpu_ranks_;  // with NCCL
+  std::unique_ptr<Communicator> gpu_ranks_;      // with NCCL
   std::optional<MatmulChoices> matmul_choices_;  // of a GPU with kernels.matmul: auto
   Mesh mesh_;
   int64_t total_steps_;
