@@ -11,12 +11,13 @@
 #include <nlohmann/json.hpp>
 #include <numeric>
 
+#include "csrc/train/agreement.h"
+#include "csrc/train/stop_wish.h"
 #include "csrc/train/verify_layout.h"
 #include "forja/base/file.h"
 #include "forja/base/hash.h"
 #include "forja/base/log.h"
 #include "forja/base/philox.h"
-#include "forja/base/stop_signal.h"
 #include "forja/base/text.h"
 #include "forja/base/version.h"
 #include "forja/checkpoint/checkpoint.h"
@@ -83,13 +84,6 @@ std::string utc_now() {
   return text;
 }
 
-// Every rank must have read the same configuration and data.
-void agree_on(Communicator& world, const std::string& what, uint64_t hash) {
-  int64_t values[2] = {int64_t(hash >> 1), -int64_t(hash >> 1)};
-  world.all_reduce(make_tensor(values, DType::i64, {2}), ReduceOp::max, {"agreement"}).wait();
-  if (values[0] != -values[1]) fail_input("the ranks do not have the same {}", what);
-}
-
 // Before anything that depends on them.
 ParallelDims agreed_dims(const RunConfig& config, World& world) {
   agree_on(world.communicator(), "configuration", hash_text(config.to_yaml()));
@@ -115,6 +109,7 @@ class Trainer {
       : config_(config),
         world_(world),
         directory_(config.run_directory()),
+        stop_wish_(60.0 * config.train.time_limit_minutes),
         dims_(agreed_dims(config, world)),
         engine_config_(engine_config(config, choose_device(config.train, world), dims_.dp)),
         mesh_(make_checked_mesh()),
@@ -221,20 +216,9 @@ class Trainer {
         format_bytes(double(there)));
   }
 
-  // Why this rank wants the run to stop after the step; nullptr: it does not. Time is the leader's.
-  const char* wish_to_stop() const {
-    if (const char* signal = stop_signal_.received()) return signal;
-    const double limit_s = 60.0 * config_.train.time_limit_minutes;
-    if (limit_s == 0.0 || !leader()) return nullptr;
-    const double save_s =
-        longest_save_s_ > 0.0 ? 1.5 * longest_save_s_ : std::min(60.0, 0.05 * limit_s);
-    const double passed_s = seconds_since(started_);
-    return passed_s + longest_step_s_ + save_s > limit_s ? "train.time_limit_minutes" : nullptr;
-  }
-
   ExitCode tell_stop() {
     log_live("");
-    const std::string why = first_of_ranks(stop_reason_ ? stop_reason_ : "");
+    const std::string why = first_of_ranks(world_.communicator(), stop_reason_ ? stop_reason_ : "");
     log_info("stopped by {} after step {}, which is saved: start the run again to go on", why,
              state_.step);
     return ExitCode::preempted;
@@ -263,7 +247,7 @@ class Trainer {
       } catch (const std::exception& e) {
         problem = e.what();
       }
-      problem = first_of_ranks(problem);
+      problem = first_of_ranks(world_.communicator(), problem);
       if (problem.empty()) return path;
       log_warning("{} cannot be continued from: {}", path, problem);
       if (first_problem.empty()) first_problem = problem;
@@ -285,7 +269,7 @@ class Trainer {
       } catch (const Error& e) {
         problem = e.what();
       }
-      return !first_of_ranks(problem).empty();
+      return !first_of_ranks(world_.communicator(), problem).empty();
     };
     checkpoints.erase(checkpoints.begin(),
                       std::find_if_not(checkpoints.begin(), checkpoints.end(), damaged));
@@ -317,7 +301,7 @@ class Trainer {
     if (resume.empty() && !config_.init.from.empty())
       log_info("starting from the weights of {}", config_.init.from);
     engine_->weights_changed();
-    engine_->set_vote([this] { return (stop_reason_ = wish_to_stop()) != nullptr; });
+    engine_->set_vote([this] { return (stop_reason_ = stop_wish_.reason()) != nullptr; });
     state_.seed = uint64_t(config_.train.seed);
   }
 
@@ -378,7 +362,7 @@ class Trainer {
     state_.tokens += result.num_targets;
     state_.num_updates = engine_->optimizer().num_updates();
     stop_votes_ = result.votes;
-    longest_step_s_ = std::max(longest_step_s_, seconds_since(begin));
+    stop_wish_.took_step(seconds_since(begin));
 
     if (trace_) trace_->add_step(step, begin, Clock::now());
 
@@ -400,23 +384,10 @@ class Trainer {
     return out;
   }
 
-  // The text of the lowest rank that has one.
-  std::string first_of_ranks(std::string mine) {
-    Communicator& world = world_.communicator();
-    int64_t first = mine.empty() ? world.size() : world.rank();
-    const CommLabel label{"message"};
-    world.all_reduce(make_tensor(&first, DType::i64, {1}), ReduceOp::min, label).wait();
-    if (first == world.size()) return "";
-    constexpr int64_t kBytes = 1024;
-    mine.resize(size_t(kBytes), '\0');
-    mine.back() = '\0';
-    world.broadcast(make_tensor(mine.data(), DType::u8, {kBytes}), int(first), label).wait();
-    return world.size() > 1 ? fmt::format("{} (rank {})", mine.c_str(), first) : mine.c_str();
-  }
-
   void on_non_finite(const StepMetrics& metrics) {
     if (config_.train.non_finite == "continue") return;
-    const std::string where = first_of_ranks(engine_->first_non_finite_gradient());
+    const std::string where =
+        first_of_ranks(world_.communicator(), engine_->first_non_finite_gradient());
     fail(
         "step {}: the gradient is not finite (loss {}); first in {}. The weights were not changed; "
         "train.non_finite=continue skips such steps",
@@ -454,7 +425,7 @@ class Trainer {
       const CheckpointCopy copy{mesh_.coordinates.dp / dims_.dp_shard, dims_.dp_replicate()};
       save_checkpoint(engine_->context(), directory_.checkpoints(), state_, engine_->store(), copy,
                       config_.to_yaml(), config_.checkpoint.keep_last, world_.communicator());
-      longest_save_s_ = std::max(longest_save_s_, seconds_since(begin));
+      stop_wish_.took_save(seconds_since(begin));
     } catch (const Error& e) {
       if (must) throw;
       log_warning("step {}: no checkpoint was saved, the run goes on: {}", state_.step, e.what());
@@ -526,6 +497,7 @@ class Trainer {
   RunConfig config_;
   World& world_;
   RunDirectory directory_;
+  StopWish stop_wish_;  // its time counts from here
   ParallelDims dims_;
   EngineConfig engine_config_;
   std::unique_ptr<Communicator> gpu_ranks_;      // with NCCL
@@ -537,9 +509,6 @@ class Trainer {
   std::unique_ptr<TrainEngine> engine_;
   std::unique_ptr<StepTrace> trace_;  // while steps are recorded
   TrainState state_;
-  StopSignal stop_signal_;
-  const Clock::time_point started_ = Clock::now();
-  double longest_step_s_ = 0.0, longest_save_s_ = 0.0;
   const char* stop_reason_ = nullptr;  // of this rank
   int64_t stop_votes_ = 0;             // ranks that have one
   double matmul_flops_ = 0.0;          // of this rank, measured
