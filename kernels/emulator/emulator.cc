@@ -336,7 +336,6 @@ void run(const char* kernel, const Shape& shape, const Work& thread) {
               "kernel {}: a grid of {} in clusters of {}", kernel, shape.grid.x, shape.cluster);
   FORJA_CHECK(tls_launch == nullptr, "kernel {} launched from kernel {}", kernel,
               tls_launch->kernel());
-  ++tls_launches[kernel];
   Launch launch(kernel, shape, thread, tls_random, tls_stacks);
   tls_launch = &launch;
   try {
@@ -349,6 +348,7 @@ void run(const char* kernel, const Shape& shape, const Work& thread) {
 }
 
 void run_in_stream(CUstream_st* stream, const char* kernel, const Shape& shape, Work thread) {
+  ++tls_launches[kernel];
   submit(stream, [kernel, shape, seed = tls_random(), thread = std::move(thread)] {
     set_seed(seed);
     run(kernel, shape, thread);

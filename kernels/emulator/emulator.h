@@ -48,7 +48,7 @@ void set_seed(uint64_t seed);
 // What kernels take the device for: 80, 90, ... Default 90.
 void set_compute_capability(int value);
 int compute_capability();
-// How often the calling thread of the process has launched the kernel of that name.
+// How often the calling thread of the process has launched the kernel of that name, in any stream.
 int num_launches(const char* kernel);
 
 // ---- For the host bodies of kernels/common; all speak of the thread of the kernel that runs.
