@@ -20,6 +20,7 @@
 #include "forja/base/text.h"
 #include "forja/base/version.h"
 #include "forja/checkpoint/checkpoint.h"
+#include "forja/checkpoint/checkpoint_writer.h"
 #include "forja/checkpoint/hf_model.h"
 #include "forja/device/cpu_topology.h"
 #include "forja/ops/elementwise.h"
@@ -57,6 +58,7 @@ EngineConfig engine_config(const RunConfig& config, Device device, int dp) {
   out.parallel = config.parallel;
   out.bucket_bytes = config.parallel.bucket_mb << 20;
   out.seed = uint64_t(config.train.seed);
+  out.snapshots = config.checkpoint.is_async(device) || !device.is_cpu();
   return out;
 }
 
@@ -152,6 +154,7 @@ class Trainer {
     Progress progress(state_.step + 1, total_steps_, config_.train.log_every);
     while (state_.step < total_steps_) {
       const StepMetrics metrics = run_step(state_.step + 1);
+      continue_save(&CheckpointWriter::poll);
       record(metrics);
       progress.show(metrics);
       if (trace_) write_trace();
@@ -221,8 +224,10 @@ class Trainer {
     if (const char* signal = stop_signal_.received()) return signal;
     const double limit_s = 60.0 * config_.train.time_limit_minutes;
     if (limit_s == 0.0 || !leader()) return nullptr;
+    // A save under way ends before the last one begins.
     const double save_s =
-        longest_save_s_ > 0.0 ? 1.5 * longest_save_s_ : std::min(60.0, 0.05 * limit_s);
+        (writer_->under_way() ? 2.0 : 1.0) *
+        (longest_save_s_ > 0.0 ? 1.5 * longest_save_s_ : std::min(60.0, 0.05 * limit_s));
     const double passed_s = seconds_since(started_);
     return passed_s + longest_step_s_ + save_s > limit_s ? "train.time_limit_minutes" : nullptr;
   }
@@ -287,7 +292,11 @@ class Trainer {
     const std::string resume = checkpoints.empty() ? "" : checkpoints[0];
     const TrainState start = resume.empty() ? TrainState{} : read_checkpoint_state(resume);
     FirstStep first;
-    first.config = [this](int dp) { return engine_config(config_, engine_config_.device, dp); };
+    first.config = [this](int dp) {
+      EngineConfig config = engine_config(config_, engine_config_.device, dp);
+      config.snapshots = false;  // it saves nothing
+      return config;
+    };
     first.load = [&](TrainEngine& engine) { load_weights(engine, resume); };
     first.fill = [this, start](int64_t sample, int64_t count, const MicroBatch& b) {
       return fill_micro_batch(train_data_, start.samples + sample, count, b);
@@ -306,8 +315,14 @@ class Trainer {
              format_count(double(count_parameters(config_.model))), dims_.to_string(),
              config_.train.global_batch_size, config_.data.sequence_length, config_.train.precision,
              format_bytes(double(plan.total())), describe(plan));
+    writer_ = std::make_unique<CheckpointWriter>(
+        engine_->checkpoint_parts(),
+        CheckpointOptions{directory_.checkpoints(), config_.to_yaml(), config_.checkpoint.keep_last,
+                          config_.checkpoint.keep_every},
+        world_.communicator());
+    const auto begin = Clock::now();
     const std::string resume = load_newest(*engine_, checkpoints);
-    if (!resume.empty()) log_resumed(resume);
+    if (!resume.empty()) log_resumed(resume, seconds_since(begin));
     if (resume.empty() && !config_.init.from.empty())
       log_info("starting from the weights of {}", config_.init.from);
     engine_->weights_changed();
@@ -315,12 +330,13 @@ class Trainer {
     state_.seed = uint64_t(config_.train.seed);
   }
 
-  void log_resumed(const std::string& path) const {
+  void log_resumed(const std::string& path, double seconds) const {
     const DType saved = checkpoint_moment_dtype(path), kept = config_.optimizer.moment_dtype();
-    log_info("continuing from {} (step {}){}", path, state_.step,
+    log_info("continuing from {} (step {}){}; read in {:.2f} s", path, state_.step,
              saved == kept ? ""
                            : fmt::format(", its {} moments converted to {}", dtype_name(saved),
-                                         dtype_name(kept)));
+                                         dtype_name(kept)),
+             seconds);
   }
 
   void load_initial_weights(TrainEngine& engine) {
@@ -333,10 +349,13 @@ class Trainer {
   }
 
   static std::string describe(const MemoryPlan& p) {
-    return fmt::format("weights {}, gradients {}, optimizer {}, activations {}, workspace {}",
-                       format_bytes(double(p.weights)), format_bytes(double(p.gradients)),
-                       format_bytes(double(p.optimizer)), format_bytes(double(p.activations())),
-                       format_bytes(double(p.inputs + p.workspace)));
+    std::string out =
+        fmt::format("weights {}, gradients {}, optimizer {}, activations {}, workspace {}",
+                    format_bytes(double(p.weights)), format_bytes(double(p.gradients)),
+                    format_bytes(double(p.optimizer)), format_bytes(double(p.activations())),
+                    format_bytes(double(p.inputs + p.workspace)));
+    if (p.snapshot > 0) out += fmt::format(", snapshot {}", format_bytes(double(p.snapshot)));
+    return out;
   }
 
   StepMetrics run_step(int64_t step) {
@@ -398,6 +417,7 @@ class Trainer {
 
   void on_non_finite(const StepMetrics& metrics) {
     if (config_.train.non_finite == "continue") return;
+    continue_save(&CheckpointWriter::wait);  // of an earlier step, to go on from
     const std::string where = first_of_ranks(engine_->first_non_finite_gradient());
     fail(
         "step {}: the gradient is not finite (loss {}); first in {}. The weights were not changed; "
@@ -429,18 +449,53 @@ class Trainer {
     if (leader() && !results.empty()) metrics_->add(state_.step, results);
   }
 
-  // must: the run ends here, so a failure is its failure.
+  // must: the run ends here, so a failure is its failure, and nothing is left to do beside.
   void save(bool must) {
-    const auto begin = Clock::now();
+    if (writer_->under_way() && !waited_for_save_) {
+      log_info(
+          "step {}: waiting for the checkpoint of step {}: writing takes longer than "
+          "checkpoint.every asks for (said once)",
+          state_.step, writer_->step());
+      waited_for_save_ = true;
+    }
+    continue_save(&CheckpointWriter::wait);
+    save_began_ = Clock::now();
+    save_stall_s_ = 0.0;
     try {
-      const CheckpointCopy copy{mesh_.coordinates.dp / dims_.dp_shard, dims_.dp_replicate()};
-      save_checkpoint(engine_->context(), directory_.checkpoints(), state_, engine_->store(), copy,
-                      config_.to_yaml(), config_.checkpoint.keep_last, world_.communicator());
-      longest_save_s_ = std::max(longest_save_s_, seconds_since(begin));
+      writer_->begin(engine_->context(), state_);
+      if (must || !config_.checkpoint.is_async(engine_config_.device)) writer_->wait();
+      on_save_progress(save_began_);
     } catch (const Error& e) {
       if (must) throw;
-      log_warning("step {}: no checkpoint was saved, the run goes on: {}", state_.step, e.what());
+      warn_of_save(e);
     }
+  }
+
+  // Of a save under way: collective, at the same places on every rank.
+  void continue_save(void (CheckpointWriter::*how)()) {
+    if (!writer_->under_way()) return;
+    const auto begin = Clock::now();
+    try {
+      (*writer_.*how)();
+      on_save_progress(begin);
+    } catch (const Error& e) {
+      warn_of_save(e);
+    }
+  }
+
+  // Training has waited since `begin`.
+  void on_save_progress(Clock::time_point begin) {
+    save_stall_s_ += seconds_since(begin);
+    if (writer_->under_way()) return;
+    const double took_s = seconds_since(save_began_);
+    longest_save_s_ = std::max(longest_save_s_, took_s);
+    log_live("");
+    log_info("step {}: checkpoint saved in {:.2f} s, for which training waited {:.3f} s",
+             writer_->step(), took_s, save_stall_s_);
+  }
+
+  void warn_of_save(const Error& e) const {
+    log_warning("step {}: no checkpoint was saved, the run goes on: {}", writer_->step(), e.what());
   }
 
   void open_outputs() {
@@ -516,6 +571,10 @@ class Trainer {
   SampleStream train_data_;
   std::vector<SampleStream> valid_data_;
   std::unique_ptr<TrainEngine> engine_;
+  std::unique_ptr<CheckpointWriter> writer_;  // of the engine's state
+  Clock::time_point save_began_;
+  double save_stall_s_ = 0.0;  // how long training has waited for it
+  bool waited_for_save_ = false;
   std::unique_ptr<StepTrace> trace_;  // while steps are recorded
   TrainState state_;
   StopSignal stop_signal_;
@@ -559,9 +618,12 @@ std::string describe_plan(const RunConfig& config, int num_ranks) {
       {"weights", plan.weights},     {"gradients", plan.gradients},
       {"optimizer", plan.optimizer}, {"activations", plan.activations()},
       {"inputs", plan.inputs},       {"workspace", plan.workspace},
-      {"total", plan.total()}};
-  for (const auto& [name, bytes] : rows)
+      {"snapshot", plan.snapshot},   {"total", plan.total()},
+      {"host", plan.staging}};
+  for (const auto& [name, bytes] : rows) {
+    if (bytes == 0 && std::string_view(name) == "host") continue;
     out += fmt::format("  {:<13} {:>12}  ({} bytes)\n", name, format_bytes(double(bytes)), bytes);
+  }
   return out;
 }
 
