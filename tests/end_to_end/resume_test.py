@@ -141,7 +141,7 @@ class ResumeTest(ResumeCase):
     def test_keep_last(self):
         self.train("run", "checkpoint.every=2", "checkpoint.keep_last=2")
         names = sorted(p.name for p in (self.folder / "run/checkpoints").iterdir())
-        self.assertEqual(names, ["step-00000006", "step-00000008"])
+        self.assertEqual(names, ["latest", "step-00000006", "step-00000008"])
 
 
 if __name__ == "__main__":
