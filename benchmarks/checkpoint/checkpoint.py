@@ -15,6 +15,7 @@ import re
 import shutil
 import statistics
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -72,6 +73,7 @@ def train(forja, folder, model, mode, steps, every):
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise RuntimeError(done.stderr)
+    print(f"async {mode}: {SAVED.findall(done.stderr)}", file=sys.stderr, flush=True)
     log = folder / f"run-{mode}/metrics.jsonl"
     times = [json.loads(line).get("step_time_s") for line in log.read_text().splitlines()]
     saves = [(int(step), float(took), float(wait)) for step, took, wait in SAVED.findall(done.stderr)]

@@ -4,8 +4,10 @@
 #include <algorithm>
 #include <array>
 #include <chrono>
+#include <exception>
 #include <filesystem>
 #include <functional>
+#include <system_error>
 #include <utility>
 
 #include "csrc/checkpoint/manifest.h"
@@ -188,12 +190,20 @@ void CheckpointWriter::end_phase() {
   if (phase_ == Phase::commit && group_.rank() == 0) run(&CheckpointWriter::commit);
 }
 
-// In a thread, which begins bound to the core of the one that makes it.
+// In a thread, which begins bound to the core of the one that makes it. That none can be made is a
+// failure of the work like any other.
 void CheckpointWriter::run(void (CheckpointWriter::*work)() const) {
-  work_ = std::async(std::launch::async, [this, work] {
+  const auto body = [this, work] {
     run_on_cpus(cpus_);
     (this->*work)();
-  });
+  };
+  try {
+    work_ = std::async(std::launch::async, body);
+  } catch (const std::system_error&) {
+    std::promise<void> failed;
+    failed.set_exception(std::current_exception());
+    work_ = failed.get_future();
+  }
 }
 
 void CheckpointWriter::write_shard() const {

@@ -11,6 +11,7 @@
 #include <nlohmann/json.hpp>
 #include <numeric>
 
+#include "csrc/train/run_saver.h"
 #include "csrc/train/verify_layout.h"
 #include "forja/base/file.h"
 #include "forja/base/hash.h"
@@ -20,7 +21,6 @@
 #include "forja/base/text.h"
 #include "forja/base/version.h"
 #include "forja/checkpoint/checkpoint.h"
-#include "forja/checkpoint/checkpoint_writer.h"
 #include "forja/checkpoint/hf_model.h"
 #include "forja/device/cpu_topology.h"
 #include "forja/ops/elementwise.h"
@@ -154,7 +154,7 @@ class Trainer {
     Progress progress(state_.step + 1, total_steps_, config_.train.log_every);
     while (state_.step < total_steps_) {
       const StepMetrics metrics = run_step(state_.step + 1);
-      continue_save(&CheckpointWriter::poll);
+      saver_->poll();
       record(metrics);
       progress.show(metrics);
       if (trace_) write_trace();
@@ -166,7 +166,7 @@ class Trainer {
       // gap.
       const bool stops = stop_votes_ > 0 && !last;
       if (leader()) flush_outputs(saves || stops);
-      if (saves || stops) save(last || stops);
+      if (saves || stops) saver_->save(state_, last || stops);
       if (stops) return tell_stop();
     }
     log_live("");
@@ -224,10 +224,7 @@ class Trainer {
     if (const char* signal = stop_signal_.received()) return signal;
     const double limit_s = 60.0 * config_.train.time_limit_minutes;
     if (limit_s == 0.0 || !leader()) return nullptr;
-    // A save under way ends before the last one begins.
-    const double save_s =
-        (writer_->under_way() ? 2.0 : 1.0) *
-        (longest_save_s_ > 0.0 ? 1.5 * longest_save_s_ : std::min(60.0, 0.05 * limit_s));
+    const double save_s = saver_->time_needed_s(std::min(60.0, 0.05 * limit_s));
     const double passed_s = seconds_since(started_);
     return passed_s + longest_step_s_ + save_s > limit_s ? "train.time_limit_minutes" : nullptr;
   }
@@ -315,11 +312,8 @@ class Trainer {
              format_count(double(count_parameters(config_.model))), dims_.to_string(),
              config_.train.global_batch_size, config_.data.sequence_length, config_.train.precision,
              format_bytes(double(plan.total())), describe(plan));
-    writer_ = std::make_unique<CheckpointWriter>(
-        engine_->checkpoint_parts(),
-        CheckpointOptions{directory_.checkpoints(), config_.to_yaml(), config_.checkpoint.keep_last,
-                          config_.checkpoint.keep_every},
-        world_.communicator());
+    saver_ = std::make_unique<RunSaver>(*engine_, config_, directory_.checkpoints(),
+                                        world_.communicator());
     const auto begin = Clock::now();
     const std::string resume = load_newest(*engine_, checkpoints);
     if (!resume.empty()) log_resumed(resume, seconds_since(begin));
@@ -417,7 +411,7 @@ class Trainer {
 
   void on_non_finite(const StepMetrics& metrics) {
     if (config_.train.non_finite == "continue") return;
-    continue_save(&CheckpointWriter::wait);  // of an earlier step, to go on from
+    saver_->finish();  // of an earlier step, to go on from
     const std::string where = first_of_ranks(engine_->first_non_finite_gradient());
     fail(
         "step {}: the gradient is not finite (loss {}); first in {}. The weights were not changed; "
@@ -447,55 +441,6 @@ class Trainer {
       if (leader()) tensorboard_->add_scalar("loss/" + name, state_.step, loss);
     }
     if (leader() && !results.empty()) metrics_->add(state_.step, results);
-  }
-
-  // must: the run ends here, so a failure is its failure, and nothing is left to do beside.
-  void save(bool must) {
-    if (writer_->under_way() && !waited_for_save_) {
-      log_info(
-          "step {}: waiting for the checkpoint of step {}: writing takes longer than "
-          "checkpoint.every asks for (said once)",
-          state_.step, writer_->step());
-      waited_for_save_ = true;
-    }
-    continue_save(&CheckpointWriter::wait);
-    save_began_ = Clock::now();
-    save_stall_s_ = 0.0;
-    try {
-      writer_->begin(engine_->context(), state_);
-      if (must || !config_.checkpoint.is_async(engine_config_.device)) writer_->wait();
-      on_save_progress(save_began_);
-    } catch (const Error& e) {
-      if (must) throw;
-      warn_of_save(e);
-    }
-  }
-
-  // Of a save under way: collective, at the same places on every rank.
-  void continue_save(void (CheckpointWriter::*how)()) {
-    if (!writer_->under_way()) return;
-    const auto begin = Clock::now();
-    try {
-      (*writer_.*how)();
-      on_save_progress(begin);
-    } catch (const Error& e) {
-      warn_of_save(e);
-    }
-  }
-
-  // Training has waited since `begin`.
-  void on_save_progress(Clock::time_point begin) {
-    save_stall_s_ += seconds_since(begin);
-    if (writer_->under_way()) return;
-    const double took_s = seconds_since(save_began_);
-    longest_save_s_ = std::max(longest_save_s_, took_s);
-    log_live("");
-    log_info("step {}: checkpoint saved in {:.2f} s, for which training waited {:.3f} s",
-             writer_->step(), took_s, save_stall_s_);
-  }
-
-  void warn_of_save(const Error& e) const {
-    log_warning("step {}: no checkpoint was saved, the run goes on: {}", writer_->step(), e.what());
   }
 
   void open_outputs() {
@@ -571,15 +516,12 @@ class Trainer {
   SampleStream train_data_;
   std::vector<SampleStream> valid_data_;
   std::unique_ptr<TrainEngine> engine_;
-  std::unique_ptr<CheckpointWriter> writer_;  // of the engine's state
-  Clock::time_point save_began_;
-  double save_stall_s_ = 0.0;  // how long training has waited for it
-  bool waited_for_save_ = false;
+  std::unique_ptr<RunSaver> saver_;   // of the engine's state
   std::unique_ptr<StepTrace> trace_;  // while steps are recorded
   TrainState state_;
   StopSignal stop_signal_;
   const Clock::time_point started_ = Clock::now();
-  double longest_step_s_ = 0.0, longest_save_s_ = 0.0;
+  double longest_step_s_ = 0.0;
   const char* stop_reason_ = nullptr;  // of this rank
   int64_t stop_votes_ = 0;             // ranks that have one
   double matmul_flops_ = 0.0;          // of this rank, measured
