@@ -113,17 +113,16 @@ def measure(forja, folder, options):
             size = sum(path.stat().st_size for path in shards)
             if mode == "false":
                 bandwidth["write"] += [size / took / 1e6 for _, took, _ in saves]
-            forget(shards)
+            # The same bytes: a disk may be faster with zeros.
+            scratch = folder / "dd"
+            bandwidth["dd write"].append(dd([f"if={shards[0]}", f"of={scratch}", "conv=fsync"], size))
+            forget([*shards, scratch])
+            direct = dd([f"if={scratch}", "of=/dev/null", "iflag=direct"], size)
+            bandwidth["dd read"].append(direct or dd([f"if={scratch}", "of=/dev/null"], size))
             *_, text = train(forja, folder, options.model.resolve(), mode, options.steps + 1, 0)
             bandwidth["read"].append(size / float(LOADED.search(text).group(1)) / 1e6)
-            scratch = folder / "dd"
-            count = f"count={size // (8 << 20)}"
-            bandwidth["dd write"].append(dd(["if=/dev/zero", f"of={scratch}", count, "conv=fsync"], size))
-            forget([scratch])
-            bandwidth["dd read"].append(
-                dd([f"if={scratch}", "of=/dev/null", "iflag=direct"], size) or dd([f"if={scratch}", "of=/dev/null"], size)
-            )
             scratch.unlink()
+            print({name: [round(v) for v in values if v] for name, values in bandwidth.items()}, file=sys.stderr, flush=True)
     print(f"checkpoint of {size / 1e9:.2f} GB every {options.every} steps")
     for mode, values in found.items():
         between = options.every * statistics.median(values["step"])

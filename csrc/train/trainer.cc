@@ -241,7 +241,9 @@ class Trainer {
   void load_weights(TrainEngine& engine, const std::string& resume) {
     engine.store().initialize(engine.context(), uint64_t(config_.train.seed));
     if (!resume.empty()) {
+      const auto begin = Clock::now();
       state_ = load_checkpoint(engine.context(), resume, engine.store(), CheckpointUse::training);
+      load_time_s_ = seconds_since(begin);
       engine.optimizer().set_num_updates(engine.context(), state_.num_updates);
     } else if (!config_.init.from.empty()) {
       load_initial_weights(engine);
@@ -314,9 +316,8 @@ class Trainer {
              format_bytes(double(plan.total())), describe(plan));
     saver_ = std::make_unique<RunSaver>(*engine_, config_, directory_.checkpoints(),
                                         world_.communicator());
-    const auto begin = Clock::now();
     const std::string resume = load_newest(*engine_, checkpoints);
-    if (!resume.empty()) log_resumed(resume, seconds_since(begin));
+    if (!resume.empty()) log_resumed(resume);
     if (resume.empty() && !config_.init.from.empty())
       log_info("starting from the weights of {}", config_.init.from);
     engine_->weights_changed();
@@ -324,13 +325,13 @@ class Trainer {
     state_.seed = uint64_t(config_.train.seed);
   }
 
-  void log_resumed(const std::string& path, double seconds) const {
+  void log_resumed(const std::string& path) const {
     const DType saved = checkpoint_moment_dtype(path), kept = config_.optimizer.moment_dtype();
     log_info("continuing from {} (step {}){}; read in {:.2f} s", path, state_.step,
              saved == kept ? ""
                            : fmt::format(", its {} moments converted to {}", dtype_name(saved),
                                          dtype_name(kept)),
-             seconds);
+             load_time_s_);
   }
 
   void load_initial_weights(TrainEngine& engine) {
@@ -521,7 +522,7 @@ class Trainer {
   TrainState state_;
   StopSignal stop_signal_;
   const Clock::time_point started_ = Clock::now();
-  double longest_step_s_ = 0.0;
+  double longest_step_s_ = 0.0, load_time_s_ = 0.0;
   const char* stop_reason_ = nullptr;  // of this rank
   int64_t stop_votes_ = 0;             // ranks that have one
   double matmul_flops_ = 0.0;          // of this rank, measured
