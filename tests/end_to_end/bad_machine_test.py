@@ -66,15 +66,6 @@ class RunDirectoryFaultsTest(ForjaTest):
         elif mount(self, closed, "ro"):
             self.refuse_run([*words, "Read-only file system"], "output=closed/run")
 
-    def test_a_damaged_checkpoint_is_not_continued(self):
-        self.train("run")
-        shard = self.checkpoint("run", 8) / "shard-00000.safetensors"
-        shard.write_bytes(shard.read_bytes()[:-10])
-        words = ["shard-00000.safetensors is missing or truncated", f"remove {shard.parent}"]
-        self.refuse_run(words, "output=run", "train.steps=12")
-        shutil.rmtree(shard.parent)
-        self.train("run", "train.steps=12")
-
     def test_the_config_of_a_run_is_damaged(self):
         self.train("run")
         (self.folder / "run/config.yaml").write_text("name: [")
