@@ -11,6 +11,8 @@ namespace {
 
 using Json = nlohmann::json;
 
+constexpr int64_t kMostBytes = int64_t(1) << 60;  // of a tensor: no product overflows
+
 const std::pair<const char*, DType> kNames[] = {
     {"F32", DType::f32}, {"BF16", DType::bf16}, {"F16", DType::f16}, {"F64", DType::f64},
     {"I32", DType::i32}, {"I64", DType::i64},   {"U8", DType::u8},   {"U16", DType::u16}};
@@ -33,7 +35,12 @@ SafetensorsEntry parse_entry(const std::string& path, const std::string& name, c
   entry.shape = json.at("shape").get<std::vector<int64_t>>();
   entry.begin = json.at("data_offsets").at(0);
   entry.end = json.at("data_offsets").at(1);
-  const int64_t wanted = entry.num_elements() * dtype_bytes(entry.dtype);
+  int64_t wanted = dtype_bytes(entry.dtype);
+  for (int64_t size : entry.shape) {
+    if (size < 0 || (size > 0 && wanted > kMostBytes / size))
+      fail_input("{}: damaged: tensor {} is of no size that a file has", path, name);
+    wanted *= size;
+  }
   if (entry.begin < 0 || entry.end > data_bytes || entry.end - entry.begin != wanted) {
     fail_input(
         "{}: truncated or damaged: tensor {} needs {} bytes at {}..{}, the file has {} bytes of "
@@ -76,6 +83,11 @@ const SafetensorsEntry& SafetensorsFile::entry(const std::string& name) const {
   const auto found = entries_.find(name);
   if (found == entries_.end()) fail_input("{}: no tensor named {}", path_, name);
   return found->second;
+}
+
+void SafetensorsFile::prefetch(const std::string& name) const {
+  const SafetensorsEntry& e = entry(name);
+  file_.prefetch(data_begin_ + e.begin, e.end - e.begin);
 }
 
 Tensor SafetensorsFile::tensor(const std::string& name) const {

@@ -12,6 +12,7 @@
 #include <cstring>
 #include <fstream>
 #include <memory>
+#include <set>
 #include <string>
 
 #include "forja/base/error.h"
@@ -139,6 +140,24 @@ void apply_cpu_plan(const CpuPlan& plan) {
     CPU_SET(plan.cpus[size_t(omp_get_thread_num())], &one);
     ::sched_setaffinity(0, sizeof(one), &one);
   }
+}
+
+std::vector<int> team_cpus() {
+  std::set<int> cpus;
+#pragma omp parallel
+  {
+    const std::vector<int> own = affinity_cpus();
+#pragma omp critical
+    cpus.insert(own.begin(), own.end());
+  }
+  return {cpus.begin(), cpus.end()};
+}
+
+void run_on_cpus(const std::vector<int>& cpus) {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  for (int cpu : cpus) CPU_SET(cpu, &set);
+  ::sched_setaffinity(0, sizeof(set), &set);
 }
 
 std::string cpu_model_name() {

@@ -191,26 +191,31 @@ Tensor shard_of(const Parameter& p, StateKind kind) {
                                            : p.second_moment;
 }
 
-void set_from_full(const Context& ctx, Parameter& p, StateKind kind, const float* full) {
+void set_local(const Context& ctx, Parameter& p, StateKind kind, const FillLocal& fill) {
   const bool inference = !p.master.defined();
   const Tensor to = inference ? p.weight.view({p.weight.num_elements()}) : shard_of(p, kind);
   const int64_t begin = inference ? 0 : p.begin, end = inference ? to.num_elements() : p.end;
-  const bool on_cpu = ctx.device.is_cpu();
-  Context host = ctx;  // which has `full`, so it rounds
+  if (begin == end) return;
+  if (ctx.device.is_cpu()) {
+    fill_zero(ctx, to);
+    return fill(to, begin, end);
+  }
+  std::vector<uint8_t> host(size_t(to.num_bytes()));
+  fill(make_tensor(host.data(), to.dtype, {end - begin}), begin, end);
+  copy_bytes(ctx, to.data, host.data(), to.num_bytes());
+  synchronize(ctx);  // the host's memory ends here
+}
+
+void set_from_full(const Context& ctx, Parameter& p, StateKind kind, const float* full) {
+  Context host = ctx;  // which rounds
   host.device = {};
-  std::vector<BFloat16> rounded(!on_cpu && to.dtype == DType::bf16 ? size_t(end - begin) : 0);
-  for_each_run(p.block, begin, end, [&](const ElementRun& run) {
-    Tensor from = make_tensor(const_cast<float*>(full) + run.full, DType::f32, {run.count});
-    const Tensor part = to.slice(0, run.local - begin, run.local - begin + run.count);
-    if (to.dtype == DType::bf16) {
-      const Tensor out =
-          on_cpu ? part : make_tensor(rounded.data() + run.local - begin, to.dtype, {run.count});
-      convert(host, from, out);
-      from = out;
-    }
-    copy_bytes(ctx, part.data, from.data, from.num_bytes());
+  set_local(ctx, p, kind, [&](const Tensor& out, int64_t begin, int64_t end) {
+    for_each_run(p.block, begin, end, [&](const ElementRun& run) {
+      const int64_t at = run.local - begin;
+      convert(host, make_tensor(const_cast<float*>(full) + run.full, DType::f32, {run.count}),
+              out.slice(0, at, at + run.count));
+    });
   });
-  synchronize(ctx);  // `full` is the caller's
 }
 
 }  // namespace forja

@@ -96,6 +96,7 @@ TrainEngine::TrainEngine(const EngineConfig& config, Mesh& mesh, const MemoryPla
       optimizer_arena_(make_arena("optimizer", config.device, plan, &MemoryPlan::optimizer)),
       inputs_(make_arena("inputs", config.device, plan, &MemoryPlan::inputs)),
       workspace_(make_arena("workspace", config.device, plan, &MemoryPlan::workspace)),
+      snapshot_(make_arena("snapshot", Device{}, plan, &MemoryPlan::snapshot)),
       staging_(make_arena("staging", Device{}, plan, &MemoryPlan::staging)),
       context_{config.device, &workspace_, stream_ ? stream_->handle() : nullptr, config.gpu_matmul,
                config.matmul_choices},
@@ -108,6 +109,9 @@ TrainEngine::TrainEngine(const EngineConfig& config, Mesh& mesh, const MemoryPla
   for (auto& stage : stages_) stage->decoder->allocate_constants(context_, weights_);
   optimizer_ = std::make_unique<Optimizer>(context_, store_, config.optimizer, config.seed,
                                            optimizer_arena_);
+  checkpoint_parts_ = std::make_unique<CheckpointParts>(
+      store_, CheckpointCopy{mesh.coordinates.dp / mesh.dims.dp_shard, mesh.dims.dp_replicate()},
+      snapshot_arena());
   sync_ = std::make_unique<ParameterSync>(store_, mesh, times_, weights_, gradients_);
   work_ = std::make_unique<Work>(*this);
   executor_ = std::make_unique<PipelineExecutor>(schedule(config.num_microbatches), *mesh.pp,
@@ -144,6 +148,12 @@ void TrainEngine::make_stages(const MemoryPlan* plan) {
     }
     stages_.push_back(std::move(stage));
   }
+}
+
+// A GPU's state is copied to the host, whatever waits for it.
+Arena* TrainEngine::snapshot_arena() {
+  if (!config_.snapshots) return nullptr;
+  return config_.device.is_cpu() ? &snapshot_ : &staging_;
 }
 
 // ... and the buffers of each stage of this rank for inputs from another one.
@@ -239,13 +249,10 @@ void TrainEngine::run_planning_step() {
 }
 
 MemoryPlan TrainEngine::memory_used() const {
-  MemoryPlan plan{weights_.peak_bytes(),
-                  gradients_.peak_bytes(),
-                  optimizer_arena_.peak_bytes(),
-                  inputs_.peak_bytes(),
-                  workspace_.peak_bytes(),
-                  staging_.peak_bytes(),
-                  {}};
+  MemoryPlan plan{weights_.peak_bytes(),         gradients_.peak_bytes(),
+                  optimizer_arena_.peak_bytes(), inputs_.peak_bytes(),
+                  workspace_.peak_bytes(),       snapshot_.peak_bytes(),
+                  staging_.peak_bytes(),         {}};
   for (const auto& stage : stages_) {
     int64_t bytes = 0;
     for (const Slot& slot : stage->slots) bytes = std::max(bytes, slot.arena->peak_bytes());

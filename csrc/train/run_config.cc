@@ -115,6 +115,14 @@ void CheckpointConfig::visit(ConfigVisitor& v) {
   v.field("every", every, "Steps between checkpoints; 0 means only at the end.",
           not_negative<int64_t>());
   v.field("keep_last", keep_last, "How many to keep; 0 means all.", not_negative<int64_t>());
+  v.field("keep_every", keep_every,
+          "Those of every so many steps are kept for ever, beside the last; 0 means none.",
+          not_negative<int64_t>());
+  v.field("async", async,
+          "Write while training goes on, which then waits for one copy in host memory and no disk; "
+          "auto: with GPUs. On the CPU that copy is of the memory, and writing of the cores, that "
+          "training has.",
+          one_of({"auto", "true", "false"}));
 }
 
 void KernelsConfig::visit(ConfigVisitor& v) {

@@ -12,6 +12,7 @@
 #include <numeric>
 
 #include "csrc/train/agreement.h"
+#include "csrc/train/run_saver.h"
 #include "csrc/train/stop_wish.h"
 #include "csrc/train/verify_layout.h"
 #include "forja/base/file.h"
@@ -59,6 +60,7 @@ EngineConfig engine_config(const RunConfig& config, Device device, int dp) {
   out.parallel = config.parallel;
   out.bucket_bytes = config.parallel.bucket_mb << 20;
   out.seed = uint64_t(config.train.seed);
+  out.snapshots = config.checkpoint.is_async(device) || !device.is_cpu();
   return out;
 }
 
@@ -152,6 +154,7 @@ class Trainer {
     Progress progress(state_.step + 1, total_steps_, config_.train.log_every);
     while (state_.step < total_steps_) {
       const StepMetrics metrics = run_step(state_.step + 1);
+      saver_->poll();
       record(metrics);
       progress.show(metrics);
       if (trace_) write_trace();
@@ -163,7 +166,7 @@ class Trainer {
       // gap.
       const bool stops = stop_votes_ > 0 && !last;
       if (leader()) flush_outputs(saves || stops);
-      if (saves || stops) save(last || stops);
+      if (saves || stops) saver_->save(state_, last || stops);
       if (stops) return tell_stop();
     }
     log_live("");
@@ -228,7 +231,9 @@ class Trainer {
   void load_weights(TrainEngine& engine, const std::string& resume) {
     engine.store().initialize(engine.context(), uint64_t(config_.train.seed));
     if (!resume.empty()) {
+      const auto begin = Clock::now();
       state_ = load_checkpoint(engine.context(), resume, engine.store(), CheckpointUse::training);
+      load_time_s_ = seconds_since(begin);
       engine.optimizer().set_num_updates(engine.context(), state_.num_updates);
     } else if (!config_.init.from.empty()) {
       load_initial_weights(engine);
@@ -276,7 +281,11 @@ class Trainer {
     const std::string resume = checkpoints.empty() ? "" : checkpoints[0];
     const TrainState start = resume.empty() ? TrainState{} : read_checkpoint_state(resume);
     FirstStep first;
-    first.config = [this](int dp) { return engine_config(config_, engine_config_.device, dp); };
+    first.config = [this](int dp) {
+      EngineConfig config = engine_config(config_, engine_config_.device, dp);
+      config.snapshots = false;  // it saves nothing
+      return config;
+    };
     first.load = [&](TrainEngine& engine) { load_weights(engine, resume); };
     first.fill = [this, start](int64_t sample, int64_t count, const MicroBatch& b) {
       return fill_micro_batch(train_data_, start.samples + sample, count, b);
@@ -296,21 +305,27 @@ class Trainer {
              format_count(double(count_parameters(config_.model))), dims_.to_string(),
              config_.train.global_batch_size, config_.data.sequence_length, config_.train.precision,
              format_bytes(double(plan.total())), describe(plan));
+    saver_ = std::make_unique<RunSaver>(*engine_, config_, directory_.checkpoints(),
+                                        world_.communicator());
     const std::string resume = load_newest(*engine_, checkpoints);
     if (!resume.empty()) log_resumed(resume);
     if (resume.empty() && !config_.init.from.empty())
       log_info("starting from the weights of {}", config_.init.from);
     engine_->weights_changed();
-    engine_->set_vote([this] { return (stop_reason_ = stop_wish_.reason()) != nullptr; });
+    engine_->set_vote([this] {
+      stop_reason_ = stop_wish_.reason(saver_->time_needed_s(stop_wish_.guess_of_save_s()));
+      return stop_reason_ != nullptr;
+    });
     state_.seed = uint64_t(config_.train.seed);
   }
 
   void log_resumed(const std::string& path) const {
     const DType saved = checkpoint_moment_dtype(path), kept = config_.optimizer.moment_dtype();
-    log_info("continuing from {} (step {}){}", path, state_.step,
+    log_info("continuing from {} (step {}){}; read in {:.2f} s", path, state_.step,
              saved == kept ? ""
                            : fmt::format(", its {} moments converted to {}", dtype_name(saved),
-                                         dtype_name(kept)));
+                                         dtype_name(kept)),
+             load_time_s_);
   }
 
   void settle_matmuls() {
@@ -335,10 +350,13 @@ class Trainer {
   }
 
   static std::string describe(const MemoryPlan& p) {
-    return fmt::format("weights {}, gradients {}, optimizer {}, activations {}, workspace {}",
-                       format_bytes(double(p.weights)), format_bytes(double(p.gradients)),
-                       format_bytes(double(p.optimizer)), format_bytes(double(p.activations())),
-                       format_bytes(double(p.inputs + p.workspace)));
+    std::string out =
+        fmt::format("weights {}, gradients {}, optimizer {}, activations {}, workspace {}",
+                    format_bytes(double(p.weights)), format_bytes(double(p.gradients)),
+                    format_bytes(double(p.optimizer)), format_bytes(double(p.activations())),
+                    format_bytes(double(p.inputs + p.workspace)));
+    if (p.snapshot > 0) out += fmt::format(", snapshot {}", format_bytes(double(p.snapshot)));
+    return out;
   }
 
   StepMetrics run_step(int64_t step) {
@@ -386,6 +404,7 @@ class Trainer {
 
   void on_non_finite(const StepMetrics& metrics) {
     if (config_.train.non_finite == "continue") return;
+    saver_->finish();  // of an earlier step, to go on from
     const std::string where =
         first_of_ranks(world_.communicator(), engine_->first_non_finite_gradient());
     fail(
@@ -416,20 +435,6 @@ class Trainer {
       if (leader()) tensorboard_->add_scalar("loss/" + name, state_.step, loss);
     }
     if (leader() && !results.empty()) metrics_->add(state_.step, results);
-  }
-
-  // must: the run ends here, so a failure is its failure.
-  void save(bool must) {
-    const auto begin = Clock::now();
-    try {
-      const CheckpointCopy copy{mesh_.coordinates.dp / dims_.dp_shard, dims_.dp_replicate()};
-      save_checkpoint(engine_->context(), directory_.checkpoints(), state_, engine_->store(), copy,
-                      config_.to_yaml(), config_.checkpoint.keep_last, world_.communicator());
-      stop_wish_.took_save(seconds_since(begin));
-    } catch (const Error& e) {
-      if (must) throw;
-      log_warning("step {}: no checkpoint was saved, the run goes on: {}", state_.step, e.what());
-    }
   }
 
   void open_outputs() {
@@ -507,8 +512,10 @@ class Trainer {
   SampleStream train_data_;
   std::vector<SampleStream> valid_data_;
   std::unique_ptr<TrainEngine> engine_;
+  std::unique_ptr<RunSaver> saver_;   // of the engine's state
   std::unique_ptr<StepTrace> trace_;  // while steps are recorded
   TrainState state_;
+  double load_time_s_ = 0.0;
   const char* stop_reason_ = nullptr;  // of this rank
   int64_t stop_votes_ = 0;             // ranks that have one
   double matmul_flops_ = 0.0;          // of this rank, measured
@@ -547,9 +554,12 @@ std::string describe_plan(const RunConfig& config, int num_ranks) {
       {"weights", plan.weights},     {"gradients", plan.gradients},
       {"optimizer", plan.optimizer}, {"activations", plan.activations()},
       {"inputs", plan.inputs},       {"workspace", plan.workspace},
-      {"total", plan.total()}};
-  for (const auto& [name, bytes] : rows)
+      {"snapshot", plan.snapshot},   {"total", plan.total()},
+      {"host", plan.staging}};
+  for (const auto& [name, bytes] : rows) {
+    if (bytes == 0 && std::string_view(name) == "host") continue;
     out += fmt::format("  {:<13} {:>12}  ({} bytes)\n", name, format_bytes(double(bytes)), bytes);
+  }
   return out;
 }
 

@@ -90,19 +90,25 @@ class FullDiskTest(ForjaTest):
             self.succeed("inspect", path, "--verify")
 
     def test_full_disk(self):
+        self.check_full_disk("checkpoint.async=false")
+
+    def test_full_disk_while_steps_go_on(self):
+        self.check_full_disk("checkpoint.async=true")
+
+    def check_full_disk(self, mode):
         if not is_root():
             self.skipTest("mounting needs root")
         disk = self.folder / "disk"
         disk.mkdir()
         mount(self, disk, "size=2m")
-        result = self.forja("train", "run.yaml", "output=disk/run", *self.STEPS)
+        result = self.forja("train", "run.yaml", "output=disk/run", *self.STEPS, mode)
         self.assertEqual((result.code, len(result.errors)), (1, 1), result)
         self.assertIn("No space left on device", result.errors[0])
         self.assertRegex(result.err, r"warning: step \d+: no checkpoint was saved, the run goes on")
         self.assert_checkpoints_are_whole("disk/run")
         # With room for them, the run goes on to what it would have been.
         subprocess.run(["mount", "-o", "remount,size=64m", str(disk)], check=True)
-        self.train("disk/run", *self.STEPS)
+        self.train("disk/run", *self.STEPS, mode)
         self.train("whole", *self.STEPS)
         self.assertEqual(self.weights("whole", 24), self.weights("disk/run", 24))
         self.assertEqual(self.lasting_metrics("whole"), self.lasting_metrics("disk/run"))
@@ -132,14 +138,20 @@ class FullDiskTest(ForjaTest):
         def limited():
             resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 
-        result = self.forja("train", "run.yaml", "output=run", *self.STEPS, preexec=limited)
+        for mode in ("false", "true"):
+            with self.subTest(mode=mode):
+                self.check_limited(f"output=run-{mode}", f"checkpoint.async={mode}", limited, limit)
+
+    def check_limited(self, output, mode, limited, limit):
+        run = output.removeprefix("output=")
+        result = self.forja("train", "run.yaml", output, *self.STEPS, mode, preexec=limited)
         self.assertEqual((result.code, len(result.errors)), (1, 1), result)
         self.assertIn(
             f"shard-00000.safetensors after {limit} bytes: File too large", result.errors[0]
         )
         self.assertEqual(result.err.count("no checkpoint was saved, the run goes on"), 5)
-        self.assertEqual(self.files("run/checkpoints"), [])
-        self.assertEqual(len(self.losses("run")), 24)
+        self.assertEqual(self.files(f"{run}/checkpoints"), [])
+        self.assertEqual(len(self.losses(run)), 24)
 
 
 class FailingRankTest(ForjaTest):

@@ -13,6 +13,10 @@ SAVES = [CONSTANT, "checkpoint.every=10", "eval.every=20", "train.log_every=50"]
 
 
 class ResumeCase(ForjaTest):
+    def newest(self, name):
+        steps = [int(p.name[5:]) for p in (self.folder / name).glob("checkpoints/step-????????")]
+        return max(steps, default=0)
+
     def assert_same_run(self, expected, found, step):
         self.assertEqual(self.weights(expected, step), self.weights(found, step))
         self.assertEqual(self.lasting_metrics(expected), self.lasting_metrics(found))
@@ -26,10 +30,6 @@ class ResumeCase(ForjaTest):
 
 
 class KillTest(ResumeCase):
-    def newest(self, name):
-        steps = [int(p.name[5:]) for p in (self.folder / name).glob("checkpoints/step-????????")]
-        return max(steps, default=0)
-
     def kill_after(self, name, step, ranks):
         """Starts a run without end, and kills every rank of it when a checkpoint is there."""
         run = self.start(
@@ -55,6 +55,51 @@ class KillTest(ResumeCase):
 
     def test_kill_9_of_two_ranks(self):
         self.check_kill(ranks=2)
+
+
+class AsyncTest(ResumeCase):
+    """Checkpoints that are written while steps go on."""
+
+    ASYNC = [*SAVES, "checkpoint.every=5", "checkpoint.async=true"]
+
+    def kill_while_saving(self, name, ranks):
+        run = self.start(
+            "train", "run.yaml", f"output={name}", "train.steps=99999", *self.ASYNC, ranks=ranks
+        )
+        before = self.newest(name)
+        self.wait_for("two checkpoints", lambda: self.newest(name) >= before + 10, run)
+        folder = self.folder / name / "checkpoints"
+        self.wait_for("a save", lambda: any(folder.glob("*.partial")), run)
+        for pid in children(run.pid) if ranks else [run.pid]:
+            kill(pid)
+        self.assertNotEqual(run.wait(timeout=30), 0)
+        for path in folder.glob("step-????????"):
+            self.succeed("inspect", path, "--verify")
+
+    def check_kill(self, ranks):
+        self.kill_while_saving("killed", ranks)
+        self.kill_while_saving("killed", ranks)
+        newest = self.newest("killed")
+        end = newest + 12
+        result = self.train("killed", f"train.steps={end}", *self.ASYNC, ranks=ranks)
+        self.assertRegex(result.err, rf"continuing from \S*/step-{newest:08} \(step {newest}\)")
+        self.assertEqual(list((self.folder / "killed/checkpoints").glob("*.partial")), [])
+        self.train("whole", f"train.steps={end}", *SAVES, ranks=ranks)
+        self.assert_same_run("whole", "killed", end)
+
+    def test_kill_9_while_saving(self):
+        self.check_kill(ranks=0)
+
+    def test_kill_9_of_two_ranks_while_saving(self):
+        self.check_kill(ranks=2)
+
+    def test_every_checkpoint_is_that_of_a_run_that_waits(self):
+        self.train("waits", *SAVES, "checkpoint.every=1")
+        result = self.train("goes-on", *SAVES, "checkpoint.every=1", "checkpoint.async=true")
+        for step in range(1, 9):
+            self.assertEqual(self.weights("waits", step), self.weights("goes-on", step), step)
+        said = result.err.count("waiting for the checkpoint of step")
+        self.assertLessEqual(said, 1, result.err)
 
 
 class ResumeTest(ResumeCase):
@@ -96,7 +141,7 @@ class ResumeTest(ResumeCase):
     def test_keep_last(self):
         self.train("run", "checkpoint.every=2", "checkpoint.keep_last=2")
         names = sorted(p.name for p in (self.folder / "run/checkpoints").iterdir())
-        self.assertEqual(names, ["step-00000006", "step-00000008"])
+        self.assertEqual(names, ["latest", "step-00000006", "step-00000008"])
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 report.html."""
 
 import json
+import os
 import re
 import unittest
 
@@ -32,6 +33,7 @@ class RunDirectoryTest(ForjaTest):
             "tensorboard",
             *events,
         ]
+        expected.append("checkpoints/latest")
         expected += steps + [f"{step}/{name}" for step in steps for name in inside]
         self.assertEqual(names, sorted(expected))
 
@@ -98,10 +100,35 @@ class RunDirectoryTest(ForjaTest):
 
     def test_inspect(self):
         self.train("run")
-        for path in ("run", self.checkpoint("run", 8)):
+        for path in ("run", self.checkpoint("run", 8), "run/checkpoints/latest"):
             out = self.succeed("inspect", path, "--verify").out
             self.assertIn("checkpoint of step 8: 2048 tokens", out)
             self.assertIn("34720 parameters; every checksum is right", out)
+
+    def test_retention_and_the_latest(self):
+        self.train("run", "checkpoint.every=1", "checkpoint.keep_last=2", "checkpoint.keep_every=3")
+        names = [p.name for p in sorted((self.folder / "run/checkpoints").iterdir())]
+        self.assertEqual(names, ["latest", *(f"step-{step:08}" for step in (3, 6, 7, 8))])
+        latest = self.folder / "run/checkpoints/latest"
+        self.assertEqual(os.readlink(latest), "step-00000008")
+        one, two = (
+            self.succeed("generate", path, "--prompt", "the", "--max-new-tokens", 5, "--greedy").out
+            for path in (latest, self.checkpoint("run", 8))
+        )
+        self.assertEqual(one, two)
+        result = self.train("tuned", f"init.from={latest}", "train.steps=1")
+        self.assertIn("starting from the weights of", result.err)
+
+    def test_snapshots_are_in_the_plan(self):
+        def bytes_of(row, *overrides):
+            out = self.succeed("train", "run.yaml", "--dry-run", *overrides).out
+            return int(re.search(rf"^  {row} .*\((\d+) bytes\)", out, re.M).group(1))
+
+        copy = bytes_of("snapshot", "checkpoint.async=true")
+        self.assertGreaterEqual(copy, 34720 * 12)
+        self.assertLess(copy, 34720 * 12 * 1.1)
+        self.assertEqual(bytes_of("snapshot"), 0, "on the CPU")
+        self.assertEqual(bytes_of("total", "checkpoint.async=true"), bytes_of("total") + copy)
 
     def test_report_is_self_contained(self):
         self.train("run")

@@ -54,6 +54,22 @@ class StopTest(ResumeCase):
         self.assertEqual(errors.count("stopped by SIGTERM"), 1, errors)
         self.assertTrue(self.checkpoint("run", max(line["step"] for line in self.metrics("run"))).is_dir())
 
+    def test_sigterm_while_a_checkpoint_is_written(self):
+        """The stop waits for it, and for its own."""
+        saves = [*ENDLESS, "checkpoint.every=2", "checkpoint.async=true"]
+        run = self.start("train", "run.yaml", "output=run", *saves, ranks=2)
+        folder = self.folder / "run/checkpoints"
+        self.wait_for("a save", lambda: any(folder.glob("*.partial")), run)
+        for pid in children(run.pid):
+            os.kill(pid, signal.SIGTERM)
+        errors = run.stderr.read().decode()
+        self.assertEqual(run.wait(timeout=60), STOPPED, errors)
+        last = max(line["step"] for line in self.metrics("run"))
+        self.assertTrue(self.checkpoint("run", last).is_dir(), errors)
+        self.assertEqual(list(folder.glob("*.partial")), [])
+        for path in folder.iterdir():
+            self.succeed("inspect", path, "--verify")
+
     def test_usr1_through_mpirun(self):
         errors, step = self.stop("run", signal.SIGUSR1, ranks=2, to_launcher=True)
         self.assertIn("stopped by SIGUSR1", errors)

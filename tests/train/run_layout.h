@@ -26,16 +26,17 @@ struct Result {
   std::map<std::string, std::vector<float>> initial, final;
 };
 
-// Puts this rank's part of every parameter into the full ones.
+// Puts this rank's part of a state (fp32) of every parameter into the full ones.
 inline void collect(TrainEngine& engine, std::mutex& mutex,
-                    std::map<std::string, std::vector<float>>& out) {
+                    std::map<std::string, std::vector<float>>& out,
+                    StateKind kind = StateKind::weight) {
   std::lock_guard lock(mutex);
   for (const auto& p : engine.store().all()) {
     auto& full = out[p->spec.name];
     full.resize(size_t(p->spec.num_elements()));
     for_each_run(p->block, p->begin, p->end, [&](const ElementRun& run) {
       copy_bytes(engine.context(), full.data() + run.full,
-                 p->master.ptr<float>() + run.local - p->begin, run.count * 4);
+                 shard_of(*p, kind).ptr<float>() + run.local - p->begin, run.count * 4);
     });
   }
   synchronize(engine.context());

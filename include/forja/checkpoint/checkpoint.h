@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Checkpoints: a directory of safetensors shards and a manifest.json. It is written beside, synced,
-// then renamed: what has the name is whole. Every rank writes the parts of parameters that it has
-// and others leave to it; any layout loads them.
+// then renamed: what has the name is whole. Any layout loads it. checkpoint_writer.h writes them.
 #pragma once
 
 #include <cstdint>
@@ -9,7 +8,6 @@
 #include <string>
 #include <vector>
 
-#include "forja/comm/communicator.h"
 #include "forja/device/context.h"
 #include "forja/parallel/parameter_store.h"
 
@@ -27,34 +25,27 @@ struct TrainState {
 // "step-00000100".
 std::string checkpoint_name(int64_t step);
 
-// Which of `count` ranks with the same parts of the parameters this one is: they share the writing.
-struct CheckpointCopy {
-  int index = 0, count = 1;
-};
-
-// Writes <directory>/step-XXXXXXXX, then removes checkpoints beyond the newest `keep_last` (0:
-// keeps all). Collective. config_yaml is the resolved configuration. Throws on every rank when one
-// of them fails; nothing half-written stays, and older checkpoints are not touched.
-void save_checkpoint(const Context& ctx, const std::string& directory, const TrainState& state,
-                     const ParameterStore& store, const CheckpointCopy& copy,
-                     const std::string& config_yaml, int64_t keep_last, Communicator& group);
-
 enum class CheckpointUse {
   weights,   // nothing else
   training,  // and the optimizer's moments
 };
 
-// Reads this rank's shards and returns the state. Moments are converted to the store's dtype.
-// Throws bad_input for a damaged file, a newer format, a missing part, or shapes that differ.
+// Fills this rank's shards and returns the state. Reads the stored parts that have some of their
+// elements, and no others; each is checked. Moments are converted to the store's dtype. Throws
+// bad_input for a damaged file, a newer format, a missing part, or shapes that differ.
 TrainState load_checkpoint(const Context& ctx, const std::string& path, ParameterStore& store,
                            CheckpointUse use);
+
+// The step of "some/folder/step-00000100"; -1 where that is no checkpoint's name.
+int64_t step_of_checkpoint(const std::string& path);
 
 // Where the run stood.
 TrainState read_checkpoint_state(const std::string& path);
 // In which dtype its moments are.
 DType checkpoint_moment_dtype(const std::string& path);
 
-// The checkpoints of a run's checkpoint directory, newest first.
+// The checkpoints of a run's checkpoint directory, newest first; `latest`, which is a link to one
+// of them, is not counted.
 std::vector<std::string> list_checkpoints(const std::string& directory);
 // The first of them, or nothing.
 std::optional<std::string> latest_checkpoint(const std::string& directory);

@@ -33,6 +33,8 @@ class SafetensorsFile {
   const SafetensorsEntry& entry(const std::string& name) const;
   // A read-only view of the mapped bytes (up to rank 5); lives as long as this object.
   Tensor tensor(const std::string& name) const;
+  // Starts reading its bytes from the disk, and returns at once.
+  void prefetch(const std::string& name) const;
   const std::string& path() const { return path_; }
 
  private:

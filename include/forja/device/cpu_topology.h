@@ -23,6 +23,11 @@ CpuPlan plan_cpus(int local_rank, int local_size);
 // only downwards: a smaller number there is kept.
 void apply_cpu_plan(const CpuPlan& plan);
 
+// The cores that the calling thread's OpenMP team may run on, and a thread that may run on any of
+// them: it begins bound as the one that made it.
+std::vector<int> team_cpus();
+void run_on_cpus(const std::vector<int>& cpus);
+
 std::string cpu_model_name();
 int64_t host_memory_bytes();
 // Peak resident memory of this process.

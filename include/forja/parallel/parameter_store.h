@@ -14,6 +14,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -102,8 +103,11 @@ enum class StateKind { weight, first_moment, second_moment };
 // This rank's shard of it, flat: fp32, or moments in moment_dtype (undefined for those of what is
 // not trained).
 Tensor shard_of(const Parameter& p, StateKind kind);
-// Fills this rank's shard of `p` from a full tensor, rounded to nearest where it is bf16. For
-// inference: the whole local weight.
+// Writes the local elements [begin, end) of a parameter to `out`: flat, zeroed host memory.
+using FillLocal = std::function<void(const Tensor& out, int64_t begin, int64_t end)>;
+// Fills this rank's shard of `p`; for inference, the whole local weight. `out` has its dtype.
+void set_local(const Context& ctx, Parameter& p, StateKind kind, const FillLocal& fill);
+// ... from a full tensor, rounded to nearest where it is bf16.
 void set_from_full(const Context& ctx, Parameter& p, StateKind kind, const float* full);
 
 }  // namespace forja

@@ -10,6 +10,7 @@
 #include <memory>
 #include <vector>
 
+#include "forja/checkpoint/checkpoint_writer.h"
 #include "forja/data/loader.h"
 #include "forja/device/gpu_runtime.h"
 #include "forja/nn/decoder.h"
@@ -36,12 +37,14 @@ struct EngineConfig {
   bool document_mask = false;
   int64_t bucket_bytes = int64_t(25) << 20;
   uint64_t seed = 0;
+  bool snapshots = false;  // what is saved is copied first, and written while steps go on
 };
 
 // Bytes of every arena of a rank; exact: found by running a step without touching data.
 struct MemoryPlan {
   int64_t weights = 0, gradients = 0, optimizer = 0, inputs = 0, workspace = 0;
-  int64_t staging = 0;  // of the host, beside a GPU's; not in total()
+  int64_t snapshot = 0;  // the copy of what this rank saves, on the CPU
+  int64_t staging = 0;   // of the host, beside a GPU's, that copy included; not in total()
   // By stage of this rank: the activations of one micro-batch, and how many are alive at most.
   struct Stash {
     int64_t bytes = 0, count = 0;
@@ -51,7 +54,7 @@ struct MemoryPlan {
 
   int64_t activations() const;
   int64_t total() const {
-    return weights + gradients + optimizer + activations() + inputs + workspace;
+    return weights + gradients + optimizer + activations() + inputs + workspace + snapshot;
   }
   bool operator==(const MemoryPlan&) const = default;
 };
@@ -110,6 +113,8 @@ class TrainEngine {
   const Context& context() const { return context_; }
   ParameterStore& store() { return store_; }
   Optimizer& optimizer() { return *optimizer_; }
+  // What this rank saves.
+  CheckpointParts& checkpoint_parts() { return *checkpoint_parts_; }
   // For tracing: of every action of a step, and every change of the kind of time; null: no longer.
   void set_listeners(ActionListener on_action, TimeSplit::Listener on_time);
   MemoryPlan memory_used() const;
@@ -122,6 +127,7 @@ class TrainEngine {
 
   void make_stages(const MemoryPlan* plan);
   std::vector<std::vector<Tensor>> make_inputs();
+  Arena* snapshot_arena();
   void run_planning_step();
   void evaluate_microbatch();
   DecoderInput input_of(int64_t step, int64_t m) const;
@@ -134,11 +140,12 @@ class TrainEngine {
   Mesh* mesh_;
   TimeSplit times_;
   std::unique_ptr<GpuStream> stream_;  // of a GPU
-  Arena weights_, gradients_, optimizer_arena_, inputs_, workspace_, staging_;
+  Arena weights_, gradients_, optimizer_arena_, inputs_, workspace_, snapshot_, staging_;
   Context context_;
   ParameterStore store_;
   std::vector<std::unique_ptr<Stage>> stages_;  // of this rank, ascending
   std::unique_ptr<Optimizer> optimizer_;
+  std::unique_ptr<CheckpointParts> checkpoint_parts_;
   std::unique_ptr<ParameterSync> sync_;    // after the memory that it moves
   std::map<int64_t, Schedule> schedules_;  // by number of micro-batches
   std::unique_ptr<Work> work_;

@@ -68,6 +68,11 @@ struct EvalConfig {
 struct CheckpointConfig {
   int64_t every = 0;
   int64_t keep_last = 3;
+  int64_t keep_every = 0;
+  std::string async = "auto";  // auto, true, false
+  bool is_async(Device device) const {
+    return async == "auto" ? !device.is_cpu() : async == "true";
+  }
   void visit(ConfigVisitor& v);
 };
 

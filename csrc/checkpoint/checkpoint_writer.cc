@@ -1,0 +1,243 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "forja/checkpoint/checkpoint_writer.h"
+
+#include <algorithm>
+#include <array>
+#include <chrono>
+#include <exception>
+#include <filesystem>
+#include <functional>
+#include <system_error>
+#include <utility>
+
+#include "csrc/checkpoint/manifest.h"
+#include "csrc/checkpoint/state_names.h"
+#include "forja/base/error.h"
+#include "forja/base/file.h"
+#include "forja/base/hash.h"
+#include "forja/base/log.h"
+#include "forja/checkpoint/safetensors.h"
+#include "forja/device/cpu_topology.h"
+
+namespace forja {
+namespace {
+namespace fs = std::filesystem;
+using Json = nlohmann::ordered_json;
+
+constexpr const char* kPartial = ".partial";  // the end of the names of what is not whole
+
+std::string shard_name(int rank) { return fmt::format("shard-{:05}.safetensors", rank); }
+// What the shard holds, until the manifest says so.
+std::string list_name(int rank) { return fmt::format("shard-{:05}.json", rank); }
+
+// The local elements of this rank's shard that no other rank writes; none: begin >= end.
+std::pair<int64_t, int64_t> own_range(const Parameter& p) {
+  int64_t begin = p.end, end = p.begin;
+  for (const ParameterRange& range : ranges_of_shard(p)) {
+    if (!range.own) continue;
+    FORJA_CHECK(begin >= end || range.begin == end, "{} is in several pieces", p.spec.name);
+    begin = std::min(begin, range.begin);
+    end = std::max(end, range.end);
+  }
+  return {begin, end};
+}
+
+StoredTensor describe(const CheckpointPart& part) {
+  const Tensor& t = part.stored;
+  return {.name = part.name,
+          .dtype = t.dtype,
+          .checksum = hash_hex(hash_bytes(t.data, t.num_bytes())),
+          .shape = part.parameter->spec.shape,
+          .block = part.parameter->block,
+          .begin = part.begin,
+          .end = part.end};
+}
+
+// Runs `body`; afterwards every rank throws when one of them failed, with the message of the first
+// that did.
+void agree(Communicator& group, const std::function<void()>& body) {
+  std::string message;
+  try {
+    body();
+  } catch (const std::exception& e) {
+    message = e.what();
+  }
+  const int64_t nobody = group.size();
+  int64_t failed = message.empty() ? nobody : group.rank();
+  const CommLabel label{"checkpoint agreement"};
+  group.all_reduce(make_tensor(&failed, DType::i64, {1}), ReduceOp::min, label).wait();
+  if (failed == nobody) return;
+  std::array<char, 1024> text{};
+  if (failed == group.rank()) message.copy(text.data(), text.size() - 1);
+  group.broadcast(make_tensor(text.data(), DType::u8, {int64_t(text.size())}), int(failed), label)
+      .wait();
+  fail("{}{}", group.size() > 1 ? fmt::format("rank {}: ", failed) : "", text.data());
+}
+
+// Removes what saves that were cut off have left.
+void remove_partial(const std::string& directory) {
+  for (const auto& item : fs::directory_iterator(directory))
+    if (item.path().string().ends_with(kPartial)) fs::remove_all(item.path());
+}
+
+// <directory>/latest names the checkpoint at any moment: a link made beside takes its place.
+void point_latest_to(const std::string& target) {
+  const fs::path latest = fs::path(target).parent_path() / "latest";
+  const std::string beside = latest.string() + kPartial;
+  std::error_code error;
+  fs::remove(beside, error);
+  fs::create_symlink(fs::path(target).filename(), beside, error);
+  if (!error) fs::rename(beside, latest, error);
+  if (error) log_warning("{} does not name {}: {}", latest.string(), target, error.message());
+}
+
+// Checkpoints of later steps are not counted: the run went back behind them, because they are
+// damaged.
+void remove_old(const CheckpointOptions& options, int64_t step) {
+  if (options.keep_last == 0) return;
+  int64_t newer = 0;
+  for (const std::string& path : list_checkpoints(options.directory)) {
+    const int64_t of = step_of_checkpoint(path);
+    if (of > step || newer++ < options.keep_last) continue;
+    if (options.keep_every > 0 && of % options.keep_every == 0) continue;
+    // Without its name first: what is left of it, should this be cut off, is no checkpoint.
+    std::error_code ignored;
+    fs::rename(path, path + kPartial, ignored);
+    fs::remove_all(path + kPartial, ignored);
+  }
+}
+
+}  // namespace
+
+// Of what several copies hold, each writes a share: the parameters that begin in its part of all
+// elements.
+CheckpointParts::CheckpointParts(const ParameterStore& store, const CheckpointCopy& copy,
+                                 Arena* host)
+    : copies_(host != nullptr) {
+  int64_t total = 0, at = 0;
+  for (const auto& p : store.all()) total += p->block.num_elements();
+  for (const auto& p : store.all()) {
+    const int owner = int(at * copy.count / std::max<int64_t>(total, 1));
+    at += p->block.num_elements();
+    const auto [begin, end] = own_range(*p);
+    if (owner != copy.index || begin >= end) continue;
+    for (const auto& [kind, prefix] : kStateNames) {
+      const Tensor state = shard_of(*p, kind).slice(0, begin - p->begin, end - p->begin);
+      CheckpointPart part{prefix + p->spec.name, p.get(), begin, end, state, state};
+      if (host) part.stored = allocate(*host, state.dtype, {end - begin});
+      const auto& shape = p->spec.shape;
+      if (end - begin == p->spec.num_elements() && shape.size() == 2)
+        part.stored = part.stored.view({shape[0], shape[1]});
+      parts_.push_back(part);
+    }
+  }
+}
+
+void CheckpointParts::take(const Context& ctx) {
+  FORJA_CHECK(copies_ || ctx.device.is_cpu(), "a GPU's state is not in host memory");
+  if (!copies_) return;
+  for (const CheckpointPart& part : parts_)
+    copy_bytes(ctx, part.stored.data, part.state.data, part.state.num_bytes());
+  synchronize(ctx);
+}
+
+CheckpointWriter::CheckpointWriter(CheckpointParts& parts, CheckpointOptions options,
+                                   Communicator& group)
+    : parts_(parts), options_(std::move(options)), group_(group), cpus_(team_cpus()) {}
+
+void CheckpointWriter::begin(const Context& ctx, const TrainState& state) {
+  FORJA_CHECK(!under_way(), "the save of step {} is under way", state_.step);
+  state_ = state;
+  agree(group_, [this] { prepare(); });
+  parts_.take(ctx);
+  phase_ = Phase::shards;
+  run(&CheckpointWriter::write_shard);
+}
+
+void CheckpointWriter::poll() {
+  if (!under_way()) return;
+  int64_t busy =
+      work_.valid() && work_.wait_for(std::chrono::seconds(0)) != std::future_status::ready;
+  group_.all_reduce(make_tensor(&busy, DType::i64, {1}), ReduceOp::max, {"checkpoint progress"})
+      .wait();
+  if (busy == 0) end_phase();
+}
+
+void CheckpointWriter::wait() {
+  while (under_way()) end_phase();
+}
+
+void CheckpointWriter::prepare() {
+  if (group_.rank() != 0) return;
+  make_directories(options_.directory);
+  remove_partial(options_.directory);
+  make_directories(folder());
+}
+
+// Waits for every rank's work of the phase; begins the next one.
+void CheckpointWriter::end_phase() {
+  try {
+    agree(group_, [this] {
+      if (work_.valid()) work_.get();
+    });
+  } catch (...) {
+    phase_ = Phase::none;
+    std::error_code ignored;
+    if (group_.rank() == 0) fs::remove_all(folder(), ignored);
+    throw;
+  }
+  phase_ = phase_ == Phase::shards ? Phase::commit : Phase::none;
+  if (phase_ == Phase::commit && group_.rank() == 0) run(&CheckpointWriter::commit);
+}
+
+// In a thread, which begins bound to the core of the one that makes it. That none can be made is a
+// failure of the work like any other.
+void CheckpointWriter::run(void (CheckpointWriter::*work)() const) {
+  const auto body = [this, work] {
+    run_on_cpus(cpus_);
+    (this->*work)();
+  };
+  try {
+    work_ = std::async(std::launch::async, body);
+  } catch (const std::system_error&) {
+    std::promise<void> failed;
+    failed.set_exception(std::current_exception());
+    work_ = failed.get_future();
+  }
+}
+
+void CheckpointWriter::write_shard() const {
+  std::vector<std::pair<std::string, Tensor>> tensors;
+  Json list = Json::array();
+  for (const CheckpointPart& part : parts_.all()) {
+    tensors.emplace_back(part.name, part.stored);
+    list.push_back(to_json(describe(part)));
+  }
+  const int rank = group_.rank();
+  write_safetensors(folder() + "/" + shard_name(rank), tensors, {{"format", "forja"}});
+  write_file(folder() + "/" + list_name(rank), list.dump());
+}
+
+void CheckpointWriter::commit() const {
+  const std::string from = folder(), to = target(), replaced = to + ".replaced" + kPartial;
+  Json shards = Json::array();
+  for (int r = 0; r < group_.size(); ++r) {
+    const std::string list = from + "/" + list_name(r);
+    shards.push_back({{"file", shard_name(r)},
+                      {"bytes", int64_t(fs::file_size(from + "/" + shard_name(r)))},
+                      {"tensors", Json::parse(read_file(list))}});
+    fs::remove(list);
+  }
+  write_file(from + "/config.yaml", options_.config_yaml);
+  write_manifest(from, state_, shards);
+  sync_directory(from);
+  // What has the name already is damaged, or the run would have gone on from it.
+  if (fs::exists(to)) fs::rename(to, replaced);
+  fs::rename(from, to);
+  sync_directory(options_.directory);
+  fs::remove_all(replaced);
+  point_latest_to(to);
+  remove_old(options_, state_.step);
+}
+
+}  // namespace forja

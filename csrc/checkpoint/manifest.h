@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: Apache-2.0
+// The manifest.json of a checkpoint: what is in which shard.
+#pragma once
+
+#include <cstdint>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "forja/checkpoint/checkpoint.h"
+
+namespace forja {
+
+// What a shard has of a state of a parameter: the elements [begin, end) of a block of it.
+struct StoredTensor {
+  std::string name;  // "model/layers.0.attention.qkv.weight"
+  DType dtype = DType::f32;
+  std::string checksum;        // XXH3 of the bytes
+  std::vector<int64_t> shape;  // of the whole parameter
+  LocalBlock block;
+  int64_t begin = 0, end = 0;
+
+  int64_t num_elements() const { return end - begin; }
+  bool is_whole() const;
+};
+
+struct StoredShard {
+  std::string file;  // in the folder of the checkpoint
+  int64_t bytes = 0;
+  std::vector<StoredTensor> tensors;
+};
+
+struct Manifest {
+  TrainState state;
+  std::vector<StoredShard> shards;
+
+  DType moment_dtype() const;  // of all moments
+};
+
+nlohmann::ordered_json to_json(const StoredTensor& tensor);
+
+// Writes <folder>/manifest.json; shards are {file, bytes, tensors}, in the order of the ranks.
+void write_manifest(const std::string& folder, const TrainState& state,
+                    const nlohmann::ordered_json& shards);
+
+// Reads and checks the manifest of the checkpoint at `path`. What it says can then be trusted:
+// sizes are those of something that exists on a disk, ranges lie within what they are of, files
+// within the folder, and the parts of each tensor cover every element once. Throws bad_input,
+// naming the file, where it does not hold, and for a newer format.
+Manifest read_manifest(const std::string& path);
+
+}  // namespace forja

@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: Apache-2.0
+// The shards of a checkpoint, opened when first read.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "csrc/checkpoint/manifest.h"
+#include "forja/checkpoint/safetensors.h"
+
+namespace forja {
+
+class CheckpointReader {
+ public:
+  // Reads the manifest, and nothing else.
+  explicit CheckpointReader(std::string path);
+
+  struct Stored {
+    size_t shard;
+    const StoredTensor* tensor;
+  };
+  // The parts of every tensor.
+  const std::map<std::string, std::vector<Stored>>& tensors() const { return tensors_; }
+  const Manifest& manifest() const { return manifest_; }
+  const std::string& path() const { return path_; }
+
+  // A view of the elements of a part, flat, its checksum verified. Throws bad_input, naming the
+  // file, when that is damaged.
+  Tensor read(const Stored& stored);
+  // Throws where a shard is missing, or not what the manifest says.
+  void open_all();
+
+ private:
+  const SafetensorsFile& file(size_t shard);
+
+  std::string path_;
+  Manifest manifest_;
+  std::vector<std::unique_ptr<SafetensorsFile>> files_;  // by shard; null: not opened yet
+  std::map<std::string, std::vector<Stored>> tensors_;
+};
+
+}  // namespace forja
