@@ -10,6 +10,7 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 
+#include "csrc/checkpoint/checkpoint_files.h"
 #include "forja/base/dispatch.h"
 #include "forja/base/error.h"
 #include "forja/base/hash.h"
@@ -24,8 +25,6 @@ using Json = nlohmann::ordered_json;
 
 // 2: a tensor may be a part of a parameter, with the block it is of.
 constexpr int kFormatVersion = 2;
-
-std::string shard_name(int rank) { return fmt::format("shard-{:05}.safetensors", rank); }
 
 // What a rank writes of a parameter: the local elements [begin, end).
 struct Part {
@@ -84,11 +83,7 @@ Json describe_block(const Part& part) {
 Json describe_parts(const std::vector<Part>& parts) {
   Json list = Json::array();
   for (const Part& part : parts) {
-    const Tensor& t = part.data;
-    list.push_back({{"name", part.name},
-                    {"dtype", std::string(dtype_name(t.dtype))},
-                    {"shape", std::vector<int64_t>(t.sizes.begin(), t.sizes.begin() + t.rank)},
-                    {"xxh3", hash_hex(hash_bytes(t.data, t.num_bytes()))}});
+    list.push_back(describe_stored(part.name, part.data));
     if (!part.is_whole()) list.back()["part_of"] = describe_block(part);
   }
   return list;
@@ -116,29 +111,8 @@ void write_shard(const Context& ctx, const std::string& folder, const ParameterS
   const std::unique_ptr<Arena> host = download(ctx, parts);
   std::vector<std::pair<std::string, Tensor>> tensors;
   for (const Part& part : parts) tensors.emplace_back(part.name, part.data);
-  write_safetensors(folder + "/" + shard_name(rank), tensors, {{"format", "forja"}});
-  write_file(fmt::format("{}/shard-{:05}.json", folder, rank), describe_parts(parts).dump());
-}
-
-void write_manifest(const std::string& folder, const TrainState& state,
-                    const std::string& config_yaml, int size) {
-  Json manifest = {{"format", "forja-checkpoint"}, {"format_version", kFormatVersion}};
-  manifest["state"] = {{"step", state.step},
-                       {"samples", state.samples},
-                       {"tokens", state.tokens},
-                       {"num_updates", state.num_updates},
-                       {"seed", state.seed}};
-  manifest["shards"] = Json::array();
-  for (int r = 0; r < size; ++r) {
-    const std::string list = fmt::format("{}/shard-{:05}.json", folder, r);
-    manifest["shards"].push_back({{"file", shard_name(r)},
-                                  {"bytes", int64_t(fs::file_size(folder + "/" + shard_name(r)))},
-                                  {"tensors", Json::parse(read_file(list))}});
-    fs::remove(list);
-  }
-  write_file(folder + "/config.yaml", config_yaml);
-  write_file(folder + "/manifest.json", manifest.dump(1));
-  sync_directory(folder);
+  write_safetensors(folder + "/" + checkpoint_shard_name(rank), tensors, {{"format", "forja"}});
+  write_file(folder + "/" + checkpoint_list_name(rank), describe_parts(parts).dump());
 }
 
 // Runs `body`; afterwards every rank throws when one of them failed, with the message of the first
@@ -233,6 +207,7 @@ class Reader {
         });
         covered += run.count;
       });
+      stored.file->release(name);
     }
     if (covered != size) {
       fail_input("{}: {} of the {} elements of {} are there", path_, covered, size, name);
@@ -266,6 +241,10 @@ class Reader {
     return "[" + join(sizes, ", ") + "]";
   }
   const std::map<std::string, std::vector<Stored>>& tensors() const { return tensors_; }
+  bool has_moments() const {
+    const auto first = tensors_.lower_bound("first_moment/");
+    return first != tensors_.end() && first->first.starts_with("first_moment/");
+  }
 
  private:
   // Runs of the stored elements (counted from the first one stored) in the full parameter.
@@ -296,6 +275,41 @@ class Reader {
 };
 
 }  // namespace
+
+std::string checkpoint_shard_name(int shard) {
+  return fmt::format("shard-{:05}.safetensors", shard);
+}
+
+std::string checkpoint_list_name(int shard) { return fmt::format("shard-{:05}.json", shard); }
+
+Json describe_stored(const std::string& name, const Tensor& t) {
+  return {{"name", name},
+          {"dtype", std::string(dtype_name(t.dtype))},
+          {"shape", std::vector<int64_t>(t.sizes.begin(), t.sizes.begin() + t.rank)},
+          {"xxh3", hash_hex(hash_bytes(t.data, t.num_bytes()))}};
+}
+
+void write_manifest(const std::string& folder, const TrainState& state,
+                    const std::string& config_yaml, int num_shards) {
+  Json manifest = {{"format", "forja-checkpoint"}, {"format_version", kFormatVersion}};
+  manifest["state"] = {{"step", state.step},
+                       {"samples", state.samples},
+                       {"tokens", state.tokens},
+                       {"num_updates", state.num_updates},
+                       {"seed", state.seed}};
+  manifest["shards"] = Json::array();
+  for (int r = 0; r < num_shards; ++r) {
+    const std::string file = checkpoint_shard_name(r),
+                      list = folder + "/" + checkpoint_list_name(r);
+    manifest["shards"].push_back({{"file", file},
+                                  {"bytes", int64_t(fs::file_size(folder + "/" + file))},
+                                  {"tensors", Json::parse(read_file(list))}});
+    fs::remove(list);
+  }
+  write_file(folder + "/config.yaml", config_yaml);
+  write_file(folder + "/manifest.json", manifest.dump(1));
+  sync_directory(folder);
+}
 
 std::string checkpoint_name(int64_t step) { return fmt::format("step-{:08}", step); }
 
@@ -360,6 +374,12 @@ void save_checkpoint(const Context& ctx, const std::string& directory, const Tra
 TrainState load_checkpoint(const Context& ctx, const std::string& path, ParameterStore& store,
                            CheckpointUse use) {
   const Reader reader(path);
+  if (use == CheckpointUse::training && !reader.has_moments()) {
+    fail_input(
+        "{} holds weights without the optimizer's moments (forja convert made it): give it "
+        "as init.from",
+        path);
+  }
   for (const auto& p : store.all()) {
     for (const auto& [kind, prefix] : kStates) {
       if (use == CheckpointUse::weights && kind != StateKind::weight) continue;
@@ -368,6 +388,32 @@ TrainState load_checkpoint(const Context& ctx, const std::string& path, Paramete
   }
   store.update_compute_weights(ctx);
   return state_of(reader.manifest());
+}
+
+class CheckpointWeights::Files : public Reader {
+  using Reader::Reader;
+};
+
+CheckpointWeights::CheckpointWeights(const std::string& path)
+    : files_(std::make_unique<Files>(path)) {}
+CheckpointWeights::~CheckpointWeights() = default;
+
+std::vector<float> CheckpointWeights::read(const std::string& parameter,
+                                           const std::vector<int64_t>& shape) const {
+  return files_->read("model/" + parameter, shape);
+}
+
+DType CheckpointWeights::dtype(const std::string& parameter) const {
+  const auto found = files_->tensors().find("model/" + parameter);
+  if (found == files_->tensors().end()) return DType::f32;  // read() says that it is missing
+  return found->second[0].entry.at("dtype") == dtype_name(DType::bf16) ? DType::bf16 : DType::f32;
+}
+
+std::vector<std::string> CheckpointWeights::names() const {
+  std::vector<std::string> out;
+  for (const auto& [name, parts] : files_->tensors())
+    if (name.starts_with("model/")) out.push_back(name.substr(6));
+  return out;
 }
 
 TrainState read_checkpoint_state(const std::string& path) { return state_of(read_manifest(path)); }
@@ -391,6 +437,7 @@ std::string describe_checkpoint(const std::string& path, bool verify) {
       const SafetensorsEntry& e = stored.file->entry(name);
       bytes += e.end - e.begin;
       if (verify) reader.verified(stored);
+      if (verify) stored.file->release(name);
     }
     if (name.rfind("model/", 0) != 0) continue;
     const std::vector<int64_t> shape = Reader::full_shape(parts[0]);
@@ -401,10 +448,11 @@ std::string describe_checkpoint(const std::string& path, bool verify) {
                          dtype_name(parts[0].file->entry(name).dtype), Reader::shape_text(shape),
                          parts.size() > 1 ? fmt::format(" in {} parts", parts.size()) : "");
   }
+  const std::string_view moments =
+      reader.has_moments() ? dtype_name(moment_dtype_of(reader.manifest())) : "no";
   out += fmt::format("{} shards, {}, {} moments, {} parameters{}\n",
-                     reader.manifest().at("shards").size(), format_bytes(double(bytes)),
-                     dtype_name(moment_dtype_of(reader.manifest())), parameters,
-                     verify ? "; every checksum is right" : "");
+                     reader.manifest().at("shards").size(), format_bytes(double(bytes)), moments,
+                     parameters, verify ? "; every checksum is right" : "");
   return out + table;
 }
 

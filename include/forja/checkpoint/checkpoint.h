@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -41,13 +42,29 @@ void save_checkpoint(const Context& ctx, const std::string& directory, const Tra
 
 enum class CheckpointUse {
   weights,   // nothing else
-  training,  // and the optimizer's moments
+  training,  // and the optimizer's moments, which a converted model has not
 };
 
 // Reads this rank's shards and returns the state. Moments are converted to the store's dtype.
 // Throws bad_input for a damaged file, a newer format, a missing part, or shapes that differ.
 TrainState load_checkpoint(const Context& ctx, const std::string& path, ParameterStore& store,
                            CheckpointUse use);
+
+// The weights of a checkpoint, one parameter at a time: whole, in fp32, checksums verified.
+class CheckpointWeights {
+ public:
+  explicit CheckpointWeights(const std::string& path);
+  ~CheckpointWeights();
+  // Throws bad_input for a missing parameter, and with both shapes where they differ.
+  std::vector<float> read(const std::string& parameter, const std::vector<int64_t>& shape) const;
+  // How it is stored: fp32 or bf16.
+  DType dtype(const std::string& parameter) const;
+  std::vector<std::string> names() const;
+
+ private:
+  class Files;
+  std::unique_ptr<Files> files_;
+};
 
 // Where the run stood.
 TrainState read_checkpoint_state(const std::string& path);
