@@ -57,6 +57,14 @@ void MappedFile::prefetch(int64_t begin, int64_t bytes) const {
   ::madvise(const_cast<uint8_t*>(data_) + first, size_t(begin + bytes - first), MADV_WILLNEED);
 }
 
+void MappedFile::release(int64_t begin, int64_t bytes) const {
+  const int64_t page = ::sysconf(_SC_PAGESIZE), first = (begin + page - 1) / page * page,
+                last = (begin + bytes) / page * page;
+  if (first < last) {
+    ::madvise(const_cast<uint8_t*>(data_) + first, size_t(last - first), MADV_DONTNEED);
+  }
+}
+
 std::string read_file(const std::string& path) { return std::string(MappedFile(path).text()); }
 
 AtomicFile::AtomicFile(std::string path) : path_(std::move(path)) {

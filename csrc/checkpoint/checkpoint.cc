@@ -10,6 +10,7 @@
 
 #include "csrc/checkpoint/reader.h"
 #include "csrc/checkpoint/state_names.h"
+#include "forja/base/dispatch.h"
 #include "forja/base/error.h"
 #include "forja/base/file.h"
 #include "forja/base/text.h"
@@ -69,15 +70,23 @@ bool may_meet(const StoredTensor& stored, const std::vector<ElementRun>& local) 
          local.front().full < (full_row(stored.end - 1) + 1) * columns;
 }
 
-void load_state(const Context& ctx, CheckpointReader& reader, Parameter& p, StateKind kind,
-                const std::string& name) {
+// The parts of a tensor, which has the shape that the model wants.
+const std::vector<CheckpointReader::Stored>& parts_of(const CheckpointReader& reader,
+                                                      const std::string& name,
+                                                      const std::vector<int64_t>& shape) {
   const auto found = reader.tensors().find(name);
   if (found == reader.tensors().end()) fail_input("{}: no tensor {}", reader.path(), name);
-  const auto& parts = found->second;
-  if (parts[0].tensor->shape != p.spec.shape) {
-    fail_input("{}: {} is {}, the model wants {}", reader.path(), name,
-               shape_text(parts[0].tensor->shape), shape_text(p.spec.shape));
+  const std::vector<int64_t>& stored = found->second[0].tensor->shape;
+  if (stored != shape) {
+    fail_input("{}: {} is {}, the model wants {}", reader.path(), name, shape_text(stored),
+               shape_text(shape));
   }
+  return found->second;
+}
+
+void load_state(const Context& ctx, CheckpointReader& reader, Parameter& p, StateKind kind,
+                const std::string& name) {
+  const auto& parts = parts_of(reader, name, p.spec.shape);
   Context host = ctx;  // which has the files
   host.device = {};
   set_local(ctx, p, kind, [&](const Tensor& out, int64_t begin, int64_t end) {
@@ -101,6 +110,12 @@ void load_state(const Context& ctx, CheckpointReader& reader, Parameter& p, Stat
 TrainState load_checkpoint(const Context& ctx, const std::string& path, ParameterStore& store,
                            CheckpointUse use) {
   CheckpointReader reader(path);
+  if (use == CheckpointUse::training && !reader.manifest().has_moments()) {
+    fail_input(
+        "{} holds weights without the optimizer's moments (forja convert made it): give it as "
+        "init.from",
+        path);
+  }
   for (const auto& p : store.all()) {
     for (const auto& [kind, prefix] : kStateNames) {
       if (use == CheckpointUse::weights && kind != StateKind::weight) continue;
@@ -109,6 +124,49 @@ TrainState load_checkpoint(const Context& ctx, const std::string& path, Paramete
   }
   store.update_compute_weights(ctx);
   return reader.manifest().state;
+}
+
+// ---- Weights, one parameter at a time
+
+struct CheckpointWeights::Files {
+  mutable CheckpointReader reader;
+};
+
+CheckpointWeights::CheckpointWeights(const std::string& path)
+    : files_(new Files{CheckpointReader(path)}) {}
+CheckpointWeights::~CheckpointWeights() = default;
+
+std::vector<float> CheckpointWeights::read(const std::string& parameter,
+                                           const std::vector<int64_t>& shape) const {
+  CheckpointReader& reader = files_->reader;
+  const auto& parts = parts_of(reader, "model/" + parameter, shape);
+  std::vector<float> full(size_t(num_elements(shape)));
+  for (const CheckpointReader::Stored& stored : parts) {
+    const Tensor from = reader.read(stored);
+    const StoredTensor& t = *stored.tensor;
+    for_each_run(t.block, t.begin, t.end, [&](const ElementRun& run) {
+      dispatch_float(from.dtype, [&]<class T>() {
+        const T* begin = from.ptr<T>() + run.local - t.begin;
+        std::transform(begin, begin + run.count, full.begin() + run.full,
+                       [](T x) { return float(x); });
+      });
+    });
+    reader.release(stored);
+  }
+  return full;
+}
+
+DType CheckpointWeights::dtype(const std::string& parameter) const {
+  const auto found = files_->reader.tensors().find("model/" + parameter);
+  if (found == files_->reader.tensors().end()) return DType::f32;  // read() says that it is missing
+  return found->second[0].tensor->dtype;
+}
+
+std::vector<std::string> CheckpointWeights::names() const {
+  std::vector<std::string> out;
+  for (const auto& [name, parts] : files_->reader.tensors())
+    if (name.starts_with("model/")) out.push_back(name.substr(6));
+  return out;
 }
 
 // ---- Names
@@ -169,21 +227,22 @@ std::string describe_checkpoint(const std::string& path, bool verify) {
   for (const auto& [name, parts] : reader.tensors()) {
     for (const auto& stored : parts) {
       bytes += stored.tensor->num_elements() * dtype_bytes(stored.tensor->dtype);
-      if (verify) reader.read(stored);
+      if (!verify) continue;
+      reader.read(stored);
+      reader.release(stored);
     }
     if (name.rfind("model/", 0) != 0) continue;
     const StoredTensor& first = *parts[0].tensor;
-    int64_t n = 1;
-    for (int64_t size : first.shape) n *= size;
-    parameters += n;
+    parameters += num_elements(first.shape);
     table += fmt::format("  {:<44} {} {}{}\n", name.substr(6), dtype_name(first.dtype),
                          shape_text(first.shape),
                          parts.size() > 1 ? fmt::format(" in {} parts", parts.size()) : "");
   }
-  out +=
-      fmt::format("{} shards, {}, {} moments, {} parameters{}\n", reader.manifest().shards.size(),
-                  format_bytes(double(bytes)), dtype_name(reader.manifest().moment_dtype()),
-                  parameters, verify ? "; every checksum is right" : "");
+  const Manifest& manifest = reader.manifest();
+  out += fmt::format("{} shards, {}, {} moments, {} parameters{}\n", manifest.shards.size(),
+                     format_bytes(double(bytes)),
+                     manifest.has_moments() ? dtype_name(manifest.moment_dtype()) : "no",
+                     parameters, verify ? "; every checksum is right" : "");
   return out + table;
 }
 

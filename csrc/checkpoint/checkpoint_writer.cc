@@ -26,7 +26,6 @@ using Json = nlohmann::ordered_json;
 
 constexpr const char* kPartial = ".partial";  // the end of the names of what is not whole
 
-std::string shard_name(int rank) { return fmt::format("shard-{:05}.safetensors", rank); }
 // What the shard holds, until the manifest says so.
 std::string list_name(int rank) { return fmt::format("shard-{:05}.json", rank); }
 
@@ -214,7 +213,7 @@ void CheckpointWriter::write_shard() const {
     list.push_back(to_json(describe(part)));
   }
   const int rank = group_.rank();
-  write_safetensors(folder() + "/" + shard_name(rank), tensors, {{"format", "forja"}});
+  write_safetensors(folder() + "/" + checkpoint_shard_name(rank), tensors, {{"format", "forja"}});
   write_file(folder() + "/" + list_name(rank), list.dump());
 }
 
@@ -223,8 +222,8 @@ void CheckpointWriter::commit() const {
   Json shards = Json::array();
   for (int r = 0; r < group_.size(); ++r) {
     const std::string list = from + "/" + list_name(r);
-    shards.push_back({{"file", shard_name(r)},
-                      {"bytes", int64_t(fs::file_size(from + "/" + shard_name(r)))},
+    shards.push_back({{"file", checkpoint_shard_name(r)},
+                      {"bytes", int64_t(fs::file_size(from + "/" + checkpoint_shard_name(r)))},
                       {"tensors", Json::parse(read_file(list))}});
     fs::remove(list);
   }

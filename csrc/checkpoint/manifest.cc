@@ -53,12 +53,6 @@ std::vector<int64_t> shape_of(const Json& json) {
   return out;
 }
 
-int64_t num_elements(const std::vector<int64_t>& shape) {
-  int64_t n = 1;
-  for (int64_t size : shape) n *= size;
-  return n;
-}
-
 LocalBlock whole_block(const std::vector<int64_t>& shape) {
   LocalBlock block;
   block.row_ranges = {{0, 0, shape[0]}};
@@ -235,13 +229,39 @@ Manifest parse_manifest(const Json& json) {
 
 }  // namespace
 
+int64_t num_elements(const std::vector<int64_t>& shape) {
+  int64_t n = 1;
+  for (int64_t size : shape) n *= size;
+  return n;
+}
+
 bool StoredTensor::is_whole() const { return num_elements() == forja::num_elements(shape); }
 
-DType Manifest::moment_dtype() const {
-  for (const StoredShard& shard : shards)
+StoredTensor whole_tensor(const std::string& name, DType dtype, const std::vector<int64_t>& shape,
+                          const std::string& checksum) {
+  return {name, dtype, checksum, shape, whole_block(shape), 0, num_elements(shape)};
+}
+
+std::string checkpoint_shard_name(int shard) {
+  return fmt::format("shard-{:05}.safetensors", shard);
+}
+
+namespace {
+
+const StoredTensor* some_moment(const Manifest& manifest) {
+  for (const StoredShard& shard : manifest.shards)
     for (const StoredTensor& t : shard.tensors)
-      if (t.name.rfind("first_moment/", 0) == 0) return t.dtype;
-  return DType::f32;
+      if (t.name.rfind("first_moment/", 0) == 0) return &t;
+  return nullptr;
+}
+
+}  // namespace
+
+bool Manifest::has_moments() const { return some_moment(*this) != nullptr; }
+
+DType Manifest::moment_dtype() const {
+  const StoredTensor* moment = some_moment(*this);
+  return moment ? moment->dtype : DType::f32;
 }
 
 Json to_json(const StoredTensor& t) {

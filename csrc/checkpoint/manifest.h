@@ -11,6 +11,8 @@
 
 namespace forja {
 
+int64_t num_elements(const std::vector<int64_t>& shape);
+
 // What a shard has of a state of a parameter: the elements [begin, end) of a block of it.
 struct StoredTensor {
   std::string name;  // "model/layers.0.attention.qkv.weight"
@@ -24,6 +26,13 @@ struct StoredTensor {
   bool is_whole() const;
 };
 
+// All of a parameter.
+StoredTensor whole_tensor(const std::string& name, DType dtype, const std::vector<int64_t>& shape,
+                          const std::string& checksum);
+
+// "shard-00003.safetensors".
+std::string checkpoint_shard_name(int shard);
+
 struct StoredShard {
   std::string file;  // in the folder of the checkpoint
   int64_t bytes = 0;
@@ -34,6 +43,7 @@ struct Manifest {
   TrainState state;
   std::vector<StoredShard> shards;
 
+  bool has_moments() const;
   DType moment_dtype() const;  // of all moments
 };
 

@@ -29,6 +29,8 @@ class CheckpointReader {
   // A view of the elements of a part, flat, its checksum verified. Throws bad_input, naming the
   // file, when that is damaged.
   Tensor read(const Stored& stored);
+  // Gives back the memory of a part that has been read.
+  void release(const Stored& stored) { file(stored.shard).release(stored.tensor->name); }
   // Throws where a shard is missing, or not what the manifest says.
   void open_all();
 

@@ -111,25 +111,53 @@ Tensor SafetensorsFile::tensor(const std::string& name) const {
   fail_input("{}: tensor {} has {} dims, at most 5 can be read", path_, name, s.size());
 }
 
-void write_safetensors(const std::string& path,
-                       const std::vector<std::pair<std::string, Tensor>>& tensors,
-                       const std::map<std::string, std::string>& metadata) {
+void SafetensorsFile::release(const std::string& name) const {
+  const SafetensorsEntry& e = entry(name);
+  file_.release(data_begin_ + e.begin, e.end - e.begin);
+}
+
+int64_t SafetensorsInfo::num_bytes() const {
+  int64_t n = dtype_bytes(dtype);
+  for (int64_t size : shape) n *= size;
+  return n;
+}
+
+SafetensorsWriter::SafetensorsWriter(const std::string& path,
+                                     const std::vector<SafetensorsInfo>& tensors,
+                                     const std::map<std::string, std::string>& metadata)
+    : file_(path) {
   nlohmann::ordered_json header = nlohmann::ordered_json::object();
   if (!metadata.empty()) header["__metadata__"] = metadata;
   int64_t at = 0;
-  for (const auto& [name, t] : tensors) {
-    FORJA_CHECK(t.is_contiguous(), "tensor {} to be written is {}", name, t.to_string());
-    const std::vector<int64_t> shape(t.sizes.begin(), t.sizes.begin() + t.rank);
-    header[name] = {
-        {"dtype", name_of(t.dtype)}, {"shape", shape}, {"data_offsets", {at, at + t.num_bytes()}}};
+  for (const SafetensorsInfo& t : tensors) {
+    header[t.name] = {{"dtype", name_of(t.dtype)},
+                      {"shape", t.shape},
+                      {"data_offsets", {at, at + t.num_bytes()}}};
     at += t.num_bytes();
   }
   std::string text = header.dump();
   while (text.size() % 8 != 0) text += ' ';  // data stays aligned
-  AtomicFile file(path);
   const uint64_t header_bytes = text.size();
-  file.write(&header_bytes, 8);
-  file.write(text);
+  file_.write(&header_bytes, 8);
+  file_.write(text);
+  total_bytes_ = file_.bytes_written() + at;
+}
+
+void SafetensorsWriter::commit() {
+  FORJA_CHECK(file_.bytes_written() == total_bytes_, "{} of {} bytes written",
+              file_.bytes_written(), total_bytes_);
+  file_.commit();
+}
+
+void write_safetensors(const std::string& path,
+                       const std::vector<std::pair<std::string, Tensor>>& tensors,
+                       const std::map<std::string, std::string>& metadata) {
+  std::vector<SafetensorsInfo> infos;
+  for (const auto& [name, t] : tensors) {
+    FORJA_CHECK(t.is_contiguous(), "tensor {} to be written is {}", name, t.to_string());
+    infos.push_back({name, t.dtype, {t.sizes.begin(), t.sizes.begin() + t.rank}});
+  }
+  SafetensorsWriter file(path, infos, metadata);
   for (const auto& [name, t] : tensors) file.write(t.data, t.num_bytes());
   file.commit();
 }

@@ -5,29 +5,21 @@
 #include <filesystem>
 #include <memory>
 
+#include "csrc/cli/load_model.h"
 #include "forja/base/text.h"
 #include "forja/checkpoint/checkpoint.h"
 #include "forja/checkpoint/hf_model.h"
 #include "forja/cli/commands.h"
 #include "forja/data/dataset.h"
 #include "forja/data/tokenizer.h"
-#include "forja/nn/decoder.h"
 
 namespace forja {
 namespace {
 namespace fs = std::filesystem;
 
-std::string describe_hf_directory(const std::string& path) {
-  const ModelConfig model = read_model_config(path + "/config.json");
-  const HfTensors tensors(path);
-  std::string out = fmt::format(
-      "Hugging Face model: {}, {} layers, hidden size {}, vocabulary {}, {} parameters\n",
-      model.model_type, model.num_hidden_layers, model.hidden_size, model.vocab_size,
-      count_parameters(model));
-  for (const std::string& name : tensors.names()) {
-    out += fmt::format("  {:<60} {}\n", name, tensors.tensor(name).to_string());
-  }
-  return out;
+std::string describe_hf_directory(const std::string& path, bool verify) {
+  return describe_hf_model(path, verify) +
+         (has_tokenizer(path) ? describe_tokenizer(path) : "no tokenizer\n");
 }
 
 std::string describe_run(const std::string& path, bool verify) {
@@ -37,16 +29,11 @@ std::string describe_run(const std::string& path, bool verify) {
                      describe_checkpoint(*latest, verify));
 }
 
-bool has_tokenizer(const std::string& path) {
-  return !fs::is_directory(path) || fs::exists(path + "/tokenizer.json") ||
-         fs::exists(path + "/tokenizer.model");
-}
-
 std::string describe_path(const std::string& path, bool verify) {
   if (!fs::exists(path)) fail_input("no such file or directory: {}", path);
   if (is_checkpoint(path)) return describe_checkpoint(path, verify);
   if (fs::exists(path + "/checkpoints")) return describe_run(path, verify);
-  if (is_hf_directory(path)) return describe_hf_directory(path);
+  if (is_hf_directory(path)) return describe_hf_directory(path, verify);
   if (fs::exists(path + "/manifest.json")) return describe_dataset(path, verify);
   if (!has_tokenizer(path)) {
     fail_input("{}: expected a run, checkpoint, Hugging Face model, dataset or tokenizer in it",
@@ -63,7 +50,9 @@ void add_inspect_command(CLI::App& app) {
   CLI::App* command = app.add_subcommand(
       "inspect", "What a checkpoint, model, dataset, run or tokenizer holds, in words");
   command->add_option("path", *path, "File or directory")->required();
-  command->add_flag("--verify", *verify, "Check every checksum");
+  command->add_flag(
+      "--verify", *verify,
+      "Read everything: checksums, or that all weights of a model are there and finite");
   command->callback([path, verify] { std::fputs(describe_path(*path, *verify).c_str(), stdout); });
 }
 

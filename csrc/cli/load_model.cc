@@ -5,23 +5,33 @@
 
 #include "forja/checkpoint/checkpoint.h"
 #include "forja/checkpoint/hf_model.h"
-#include "forja/train/run_config.h"
 
 namespace forja {
-namespace {
 namespace fs = std::filesystem;
 
-// The tokenizer of a run: the one its config names, else the copy in its training data.
-std::string tokenizer_of(const RunConfig& config) {
-  if (fs::exists(config.data.tokenizer)) return config.data.tokenizer;
-  for (const TrainDataConfig& source : config.data.train) {
-    if (fs::exists(source.path)) return source.path;
-  }
-  fail_input("the run's tokenizer {} is gone, and so is its data: give --tokenizer",
-             config.data.tokenizer);
+bool has_tokenizer(const std::string& path) {
+  if (!fs::is_directory(path)) return fs::exists(path);
+  return fs::exists(path + "/tokenizer.json") || fs::exists(path + "/tokenizer.model");
 }
 
-}  // namespace
+std::string find_checkpoint(const std::string& path) {
+  if (is_checkpoint(path)) return path;
+  const auto latest = latest_checkpoint(path + "/checkpoints");
+  if (!latest) fail_input("{} holds neither a checkpoint nor a Hugging Face model", path);
+  return *latest;
+}
+
+RunConfig run_of_checkpoint(const std::string& checkpoint) {
+  return read_run_config_text(checkpoint_config(checkpoint), checkpoint + "/config.yaml");
+}
+
+std::string tokenizer_of_run(const RunConfig& run) {
+  if (has_tokenizer(run.data.tokenizer)) return run.data.tokenizer;
+  for (const TrainDataConfig& source : run.data.train) {
+    if (has_tokenizer(source.path)) return source.path;
+  }
+  return "";
+}
 
 ModelSource find_model(const std::string& path, const std::string& tokenizer) {
   if (!fs::is_directory(path))
@@ -29,15 +39,14 @@ ModelSource find_model(const std::string& path, const std::string& tokenizer) {
   if (is_hf_directory(path)) {
     return {path, tokenizer.empty() ? path : tokenizer, read_model_config(path + "/config.json")};
   }
-  std::string checkpoint = path;
-  if (!is_checkpoint(path)) {
-    const auto latest = latest_checkpoint(path + "/checkpoints");
-    if (!latest) fail_input("{} holds neither a checkpoint nor a Hugging Face model", path);
-    checkpoint = *latest;
+  const std::string checkpoint = find_checkpoint(path);
+  const RunConfig run = run_of_checkpoint(checkpoint);
+  const std::string own = tokenizer_of_run(run);
+  if (tokenizer.empty() && own.empty()) {
+    fail_input("the run's tokenizer {} is gone, and so is its data: give --tokenizer",
+               run.data.tokenizer);
   }
-  const RunConfig config =
-      read_run_config_text(checkpoint_config(checkpoint), checkpoint + "/config.yaml");
-  return {checkpoint, tokenizer.empty() ? tokenizer_of(config) : tokenizer, config.model};
+  return {checkpoint, tokenizer.empty() ? own : tokenizer, run.model};
 }
 
 std::unique_ptr<Generator> make_generator(const ModelSource& source, DType dtype,

@@ -84,6 +84,7 @@ int main(int argc, char** argv) {
   forja::add_tokenize_command(app);
   forja::add_tokenizer_command(app);
   forja::add_plan_command(app);
+  forja::add_convert_command(app);
   forja::add_inspect_command(app);
   forja::add_report_command(app);
   forja::add_doctor_command(app);

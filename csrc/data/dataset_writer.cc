@@ -6,7 +6,6 @@
 #include <cstring>
 #include <filesystem>
 
-#include "csrc/data/tokenizer_files.h"
 #include "forja/base/error.h"
 #include "forja/base/hash.h"
 

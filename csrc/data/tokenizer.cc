@@ -4,7 +4,6 @@
 #include <filesystem>
 
 #include "csrc/data/bpe_tokenizer.h"
-#include "csrc/data/tokenizer_files.h"
 #include "forja/base/error.h"
 #include "forja/base/file.h"
 #include "forja/base/hash.h"

@@ -35,6 +35,13 @@ TEST(Safetensors, DamagedFilesAreNamed) {
             std::string::npos);
   EXPECT_NE(fault(good.substr(0, good.size() - 1)).find("tensor a needs 400 bytes"),
             std::string::npos);
+  for (const char* shape : {"[-1, -100]", "[4294967296, 4294967296]"}) {
+    const std::string header =
+        fmt::format(R"({{"a":{{"dtype":"F32","shape":{},"data_offsets":[0,400]}}}})", shape);
+    const std::string length = {char(header.size()), 0, 0, 0, 0, 0, 0, 0};
+    EXPECT_NE(fault(length + header + std::string(400, 'x')).find("tensor a is of the shape"),
+              std::string::npos);
+  }
   std::string bad = good;
   bad[9] = '!';
   EXPECT_NE(fault(bad).find("the header of this safetensors file is damaged"), std::string::npos);

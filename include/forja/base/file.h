@@ -23,6 +23,9 @@ class MappedFile {
   int64_t size() const { return size_; }
   // Starts reading bytes [begin, begin + bytes) from the disk, and returns at once.
   void prefetch(int64_t begin, int64_t bytes) const;
+  // Takes the pages that lie wholly in [begin, begin + bytes) out of this process's memory; reading
+  // them again brings them back.
+  void release(int64_t begin, int64_t bytes) const;
   std::string_view text() const { return {reinterpret_cast<const char*>(data_), size_t(size_)}; }
 
  private:

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -27,7 +28,7 @@ std::string checkpoint_name(int64_t step);
 
 enum class CheckpointUse {
   weights,   // nothing else
-  training,  // and the optimizer's moments
+  training,  // and the optimizer's moments, which a converted model has not
 };
 
 // Fills this rank's shards and returns the state. Reads the stored parts that have some of their
@@ -38,6 +39,21 @@ TrainState load_checkpoint(const Context& ctx, const std::string& path, Paramete
 
 // The step of "some/folder/step-00000100"; -1 where that is no checkpoint's name.
 int64_t step_of_checkpoint(const std::string& path);
+// The weights of a checkpoint, one parameter at a time: whole, in fp32, checksums verified.
+class CheckpointWeights {
+ public:
+  explicit CheckpointWeights(const std::string& path);
+  ~CheckpointWeights();
+  // Throws bad_input for a missing parameter, and with both shapes where they differ.
+  std::vector<float> read(const std::string& parameter, const std::vector<int64_t>& shape) const;
+  // How it is stored: fp32 or bf16.
+  DType dtype(const std::string& parameter) const;
+  std::vector<std::string> names() const;
+
+ private:
+  struct Files;
+  std::unique_ptr<Files> files_;
+};
 
 // Where the run stood.
 TrainState read_checkpoint_state(const std::string& path);

@@ -35,6 +35,8 @@ class SafetensorsFile {
   Tensor tensor(const std::string& name) const;
   // Starts reading its bytes from the disk, and returns at once.
   void prefetch(const std::string& name) const;
+  // Gives back the memory of a tensor that has been read; it can be read again, from the disk.
+  void release(const std::string& name) const;
   const std::string& path() const { return path_; }
 
  private:
@@ -43,6 +45,30 @@ class SafetensorsFile {
   int64_t data_begin_ = 0;
   std::map<std::string, SafetensorsEntry> entries_;
   std::map<std::string, std::string> metadata_;
+};
+
+// What a file will hold, known before its data.
+struct SafetensorsInfo {
+  std::string name;
+  DType dtype = DType::f32;
+  std::vector<int64_t> shape;
+
+  int64_t num_bytes() const;
+};
+
+// Writes a file tensor by tensor, beside its name; without commit() nothing stays.
+class SafetensorsWriter {
+ public:
+  SafetensorsWriter(const std::string& path, const std::vector<SafetensorsInfo>& tensors,
+                    const std::map<std::string, std::string>& metadata = {});
+  // The bytes of the tensors, in the order given to the constructor.
+  void write(const void* data, int64_t bytes) { file_.write(data, bytes); }
+  void commit();
+  int64_t bytes_written() const { return file_.bytes_written(); }
+
+ private:
+  AtomicFile file_;
+  int64_t total_bytes_ = 0;  // header included
 };
 
 // Writes a whole file atomically: tensors in the order given, contiguous host memory.

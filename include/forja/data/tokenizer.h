@@ -87,6 +87,10 @@ std::unique_ptr<Tokenizer> load_tokenizer(const std::string& path);
 // The hash() of that tokenizer, without loading it.
 uint64_t tokenizer_file_hash(const std::string& path);
 
+// Copies the file (and the tokenizer_config.json) of a tokenizer that load_tokenizer(path) reads
+// into `directory`, under the names under which load_tokenizer(directory) finds them.
+void copy_tokenizer(const std::string& path, const std::string& directory);
+
 // Turns ids into text as they come: holds back the bytes of an incomplete UTF-8 sequence until it
 // is whole.
 class StreamingDecoder {

@@ -1,0 +1,188 @@
+// SPDX-License-Identifier: Apache-2.0
+// forja convert SRC DST
+#include <CLI/CLI.hpp>
+#include <filesystem>
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "csrc/cli/checks.h"
+#include "csrc/cli/load_model.h"
+#include "csrc/cli/new_directory.h"
+#include "forja/base/file.h"
+#include "forja/base/log.h"
+#include "forja/base/text.h"
+#include "forja/checkpoint/convert.h"
+#include "forja/cli/commands.h"
+
+namespace forja {
+namespace {
+namespace fs = std::filesystem;
+
+struct ConvertArguments {
+  std::string source, target, dtype = "auto", tokenizer;
+  uint64_t max_shard_bytes = 5'000'000'000;
+};
+
+// What may lie beside a tokenizer in a model's directory and belongs to it.
+constexpr const char* kCompanions[] = {"tokenizer.json",
+                                       "tokenizer.model",
+                                       "tokenizer_config.json",
+                                       "special_tokens_map.json",
+                                       "added_tokens.json",
+                                       "chat_template.jinja",
+                                       "vocab.json",
+                                       "merges.txt",
+                                       "generation_config.json"};
+
+// transformers wants to know the class of a tokenizer and its special tokens.
+void write_tokenizer_config(const Tokenizer& tokenizer, int64_t max_length,
+                            const std::string& folder) {
+  const std::string file = folder + "/tokenizer_config.json";
+  if (fs::exists(file)) return;
+  const bool sentencepiece = tokenizer.kind() == "SentencePiece";
+  nlohmann::ordered_json json = {
+      {"tokenizer_class", sentencepiece ? "LlamaTokenizer" : "PreTrainedTokenizerFast"},
+      {"clean_up_tokenization_spaces", false},
+      {"model_max_length", max_length}};
+  if (const auto id = tokenizer.bos_id()) json["bos_token"] = tokenizer.token_text(*id);
+  if (const auto id = tokenizer.eos_id()) json["eos_token"] = tokenizer.token_text(*id);
+  write_file(file, json.dump(2) + "\n");
+}
+
+// Copies a tokenizer (a file or a directory; "": there is none) and returns its special tokens.
+SpecialIds add_tokenizer(const std::string& path, const ModelConfig& model,
+                         const std::string& folder) {
+  if (path.empty()) return {};
+  const auto tokenizer = load_tokenizer(path);
+  if (tokenizer->vocab_size() > model.vocab_size) {
+    fail_input("the tokenizer {} has {} ids, the model has {}: they do not belong together", path,
+               tokenizer->vocab_size(), model.vocab_size);
+  }
+  if (fs::is_directory(path)) {
+    for (const std::string name : kCompanions) {
+      if (fs::exists(path + "/" + name))
+        write_file(folder + "/" + name, read_file(path + "/" + name));
+    }
+  } else {
+    copy_tokenizer(path, folder);
+  }
+  return {tokenizer->bos_id(), tokenizer->eos_id()};
+}
+
+void tell(const ConvertArguments& a, const char* kind, const ConvertedModel& result) {
+  if (!result.extra_tensors.empty()) {
+    constexpr size_t kNamed = 8;
+    std::vector<std::string> names = result.extra_tensors;
+    const size_t more = names.size() > kNamed ? names.size() - kNamed : 0;
+    names.resize(names.size() - more);
+    log_warning("{}: the model has no use for {}{}", a.source, join(names, ", "),
+                more ? fmt::format(" and {} more tensors", more) : "");
+  }
+  log_info("{}: {}, {} parameters, {} as {} in {} {}", a.target, kind, result.num_parameters,
+           format_bytes(double(result.num_bytes)), dtype_name(result.dtype), result.num_shards,
+           result.num_shards == 1 ? "file" : "files");
+}
+
+// `automatic`: what "auto" means; nothing: as the source has it.
+ConvertOptions options_of(const ConvertArguments& a, std::optional<DType> automatic) {
+  ConvertOptions options;
+  options.max_shard_bytes = int64_t(a.max_shard_bytes);
+  if (a.dtype == "auto") options.dtype = automatic;
+  if (a.dtype == "fp32") options.dtype = DType::f32;
+  if (a.dtype == "bf16") options.dtype = DType::bf16;
+  return options;
+}
+
+void export_model(const ConvertArguments& a) {
+  const std::string checkpoint = find_checkpoint(a.source);
+  const RunConfig run = run_of_checkpoint(checkpoint);
+  const std::string tokenizer = a.tokenizer.empty() ? tokenizer_of_run(run) : a.tokenizer;
+  NewDirectory target(a.target);
+  if (tokenizer.empty()) {
+    log_warning("{}: converting without a tokenizer: {}; --tokenizer FILE gives one", a.source,
+                run.data.tokenizer.empty()
+                    ? "the run names none"
+                    : "the run's " + run.data.tokenizer + " is gone, and so is its data");
+  }
+  const SpecialIds ids = add_tokenizer(tokenizer, run.model, target.path());
+  const std::string generation = target.path() + "/generation_config.json";
+  const std::string kept = fs::exists(generation) ? read_file(generation) : "";
+  const ConvertedModel result = export_hf_model(checkpoint, run.model, ids,
+                                                options_of(a, run.compute_dtype()), target.path());
+  if (!kept.empty()) write_file(generation, kept);
+  if (!tokenizer.empty()) {
+    write_tokenizer_config(*load_tokenizer(tokenizer), run.model.max_position_embeddings,
+                           target.path());
+  }
+  target.commit();
+  tell(a, "Hugging Face model", result);
+}
+
+// The configuration that goes with an imported checkpoint: the model, its tokenizer beside it, and
+// the precision of its weights. It was not trained by it, so all else is the default.
+std::string imported_config(const ModelConfig& model, bool has_tokenizer, DType dtype) {
+  RunConfig run;
+  run.name = "imported";
+  run.model = model;
+  run.data.tokenizer = has_tokenizer ? "." : "";
+  run.data.sequence_length = std::min(run.data.sequence_length, model.max_position_embeddings);
+  run.train.steps = 1;  // a run has a length
+  run.train.precision = dtype == DType::bf16 ? "bf16" : "fp32";
+  return run.to_yaml();
+}
+
+void import_model(const ConvertArguments& a) {
+  const ModelConfig model = read_model_config(a.source + "/config.json");
+  const std::string tokenizer = !a.tokenizer.empty()      ? a.tokenizer
+                                : has_tokenizer(a.source) ? a.source
+                                                          : "";
+  NewDirectory target(a.target);
+  if (tokenizer.empty()) {
+    log_warning("{}: converting without a tokenizer, it has none; --tokenizer FILE gives one",
+                a.source);
+  }
+  const ConvertOptions options = options_of(a, std::nullopt);
+  add_tokenizer(tokenizer, model, target.path());
+  const std::string config = imported_config(model, !tokenizer.empty(),
+                                             options.dtype.value_or(hf_weights_dtype(a.source)));
+  const ConvertedModel result = import_hf_model(a.source, model, config, options, target.path());
+  target.commit();
+  tell(a, "checkpoint", result);
+}
+
+}  // namespace
+
+void add_convert_command(CLI::App& app) {
+  auto a = std::make_shared<ConvertArguments>();
+  CLI::App* command = app.add_subcommand(
+      "convert", "A checkpoint to a Hugging Face model, or a Hugging Face model to a checkpoint");
+  command
+      ->add_option("source", a->source,
+                   "Run directory (its newest checkpoint), checkpoint or Hugging Face directory")
+      ->required();
+  command->add_option("target", a->target, "Directory to make; the other kind")->required();
+  command
+      ->add_option("--dtype", a->dtype,
+                   "Of the weights. source: as they are stored; auto: to Hugging Face as the run "
+                   "computed (bf16 or fp32), from there as they are stored")
+      ->check(CLI::IsMember({"auto", "fp32", "bf16", "source"}))
+      ->capture_default_str();
+  command
+      ->add_option("--max-shard-size", a->max_shard_bytes,
+                   "Bytes of tensors in a file, e.g. 500MB, 5GB (10^9) or 5GiB (2^30)")
+      ->transform(CLI::AsSizeValue(true))
+      ->check(number_from(1))
+      ->capture_default_str();
+  command->add_option("--tokenizer", a->tokenizer,
+                      "Tokenizer file or directory (default: the model's own)");
+  command->callback([a] {
+    if (!fs::is_directory(a->source)) {
+      fail_input("no model at {}: expected a run, a checkpoint or a Hugging Face directory",
+                 a->source);
+    }
+    if (fs::exists(a->source + "/config.json")) return import_model(*a);
+    export_model(*a);
+  });
+}
+
+}  // namespace forja
