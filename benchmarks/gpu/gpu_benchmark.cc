@@ -299,8 +299,8 @@ void bench_memory(Bench& b) {
   }
 }
 
-// 2^28 elements in one tensor, or in thousands: what that takes longer is what the list costs. Bytes
-// an element: kernels/optimizer.
+// 2^28 elements in one tensor, or in thousands: what that takes longer is what the list costs.
+// Bytes an element: kernels/optimizer.
 void bench_optimizer(Bench& b, DType moments, Rounding rounding, int64_t tensors) {
   const ArenaScope scope(b.arena());
   const Context& ctx = b.context();
