@@ -38,7 +38,8 @@ SafetensorsEntry parse_entry(const std::string& path, const std::string& name, c
   int64_t wanted = dtype_bytes(entry.dtype);
   for (int64_t size : entry.shape) {
     if (size < 0 || (size > 0 && wanted > kMostBytes / size))
-      fail_input("{}: damaged: tensor {} is of no size that a file has", path, name);
+      fail_input("{}: damaged: tensor {} is of the shape {}, which no file has", path, name,
+                 json.at("shape").dump().substr(0, 80));
     wanted *= size;
   }
   if (entry.begin < 0 || entry.end > data_bytes || entry.end - entry.begin != wanted) {
