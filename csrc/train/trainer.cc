@@ -12,6 +12,7 @@
 #include <numeric>
 
 #include "csrc/train/agreement.h"
+#include "csrc/train/engine_config.h"
 #include "csrc/train/run_saver.h"
 #include "csrc/train/stop_wish.h"
 #include "csrc/train/verify_layout.h"
@@ -38,42 +39,6 @@ namespace forja {
 namespace {
 
 using Clock = std::chrono::steady_clock;
-
-EngineConfig engine_config(const RunConfig& config, Device device, int dp) {
-  // The largest step of a ramp needs the most micro-batches; every one of them must divide.
-  BatchShape shape = split_batch(config.train, config.train.global_batch_size, dp);
-  if (config.train.batch_ramp.start > 0) {
-    shape.micro_batch_size =
-        split_batch(config.train, config.train.batch_ramp.start, dp).micro_batch_size;
-    shape.num_microbatches = config.train.global_batch_size / dp / shape.micro_batch_size;
-  }
-  EngineConfig out;
-  out.device = device;
-  out.gpu_matmul = config.kernels.gpu_matmul();
-  out.model = config.model;
-  out.optimizer = config.optimizer;
-  out.compute_dtype = config.compute_dtype();
-  out.micro_batch_size = shape.micro_batch_size;
-  out.num_microbatches = shape.num_microbatches;
-  out.sequence_length = config.data.sequence_length;
-  out.document_mask = config.data.document_mask;
-  out.parallel = config.parallel;
-  out.bucket_bytes = config.parallel.bucket_mb << 20;
-  out.seed = uint64_t(config.train.seed);
-  out.snapshots = config.checkpoint.is_async(device) || !device.is_cpu();
-  return out;
-}
-
-// Of every size of batch that the run will have: a schedule may need more micro-batches than the
-// first ones have.
-void check_layouts(const RunConfig& config, EngineConfig engine, const ParallelDims& dims) {
-  check_layout(engine, dims);
-  const int64_t start = config.train.batch_ramp.start;
-  for (int64_t batch = start; start > 0 && batch < config.train.global_batch_size; batch += start) {
-    engine.num_microbatches = batch / dims.dp / engine.micro_batch_size;
-    check_layout(engine, dims);
-  }
-}
 
 double seconds_since(Clock::time_point begin) {
   return std::chrono::duration<double>(Clock::now() - begin).count();
@@ -528,39 +493,5 @@ class Trainer {
 }  // namespace
 
 ExitCode train(const RunConfig& config, World& world) { return Trainer(config, world).run(); }
-
-std::string describe_plan(const RunConfig& config, int num_ranks) {
-  const ParallelDims dims = ParallelDims::from(config.parallel, num_ranks);
-  const EngineConfig engine = engine_config(config, planned_device(config.train), dims.dp);
-  check_layouts(config, engine, dims);
-  // The rank that needs most: a stage of the pipeline may need more than another.
-  MemoryPlan plan;
-  for (int pp = 0; pp < dims.pp; ++pp) {
-    const MemoryPlan of_stage = TrainEngine::plan(engine, dims, dims.rank({pp, 0, 0, 0}));
-    if (of_stage.total() > plan.total()) plan = of_stage;
-  }
-  const int64_t steps = total_steps(config);
-  const double tokens =
-      double(samples_before_step(config.train, steps + 1)) * double(config.data.sequence_length);
-  std::string out = fmt::format("{}\n", config.to_yaml());
-  out += fmt::format("parameters      {}\n", count_parameters(config.model));
-  out += fmt::format("layout          {}\n", dims.to_string());
-  out += fmt::format(
-      "batch           {} sequences = dp {} x micro_batch_size {} x {} micro-batches\n",
-      config.train.global_batch_size, dims.dp, engine.micro_batch_size, engine.num_microbatches);
-  out += fmt::format("length          {} steps, {} tokens\n", steps, format_count(tokens));
-  out += dims.pp > 1 ? "memory of the rank that needs most\n" : "memory a rank\n";
-  const std::pair<const char*, int64_t> rows[] = {
-      {"weights", plan.weights},     {"gradients", plan.gradients},
-      {"optimizer", plan.optimizer}, {"activations", plan.activations()},
-      {"inputs", plan.inputs},       {"workspace", plan.workspace},
-      {"snapshot", plan.snapshot},   {"total", plan.total()},
-      {"host", plan.staging}};
-  for (const auto& [name, bytes] : rows) {
-    if (bytes == 0 && std::string_view(name) == "host") continue;
-    out += fmt::format("  {:<13} {:>12}  ({} bytes)\n", name, format_bytes(double(bytes)), bytes);
-  }
-  return out;
-}
 
 }  // namespace forja
