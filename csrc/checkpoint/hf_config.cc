@@ -124,11 +124,10 @@ Json llama_keys(const ModelConfig& m) {
 std::string canonical(ModelConfig m) {
   m.rope = relevant(m);
   m.dropout = 0.0;
-  for (int64_t i = 0; i < m.num_hidden_layers; ++i) {
-    const std::string type = m.window_of_layer(i) > 0 ? "sliding_attention" : "full_attention";
-    if (int64_t(m.layer_types.size()) <= i) m.layer_types.push_back(type);
-    m.layer_types[size_t(i)] = type;
-  }
+  std::vector<std::string> types;
+  for (int64_t i = 0; i < m.num_hidden_layers; ++i)
+    types.push_back(m.window_of_layer(i) > 0 ? "sliding_attention" : "full_attention");
+  m.layer_types = types;
   const bool windows = std::count(m.layer_types.begin(), m.layer_types.end(), "sliding_attention");
   if (!windows) m.sliding_window = 0;
   return print_config([&](ConfigVisitor& v) { m.visit(v); });

@@ -15,6 +15,7 @@
 #include "forja/base/error.h"
 
 #if defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/asan_interface.h>
 #include <sanitizer/common_interface_defs.h>
 #define FORJA_EMULATOR_ASAN 1
 #endif
@@ -89,8 +90,13 @@ class StackPool {
   }
   void deallocate(context::stack_context& stack) { free_.push_back(stack); }
   ~StackPool() {
-    for (context::stack_context& s : free_)
+    for (context::stack_context& s : free_) {
+#ifdef FORJA_EMULATOR_ASAN
+      // Its marks of frames must not outlive the stack: the memory may come back as anything.
+      __asan_unpoison_memory_region(static_cast<char*>(s.sp) - s.size, s.size);
+#endif
       context::protected_fixedsize_stack(kStackBytes).deallocate(s);
+    }
   }
 
  private:
