@@ -301,8 +301,7 @@ class Trainer {
                                   return all_gather_text(world, mine, {"choices of products"});
                                 }});
     if (measured == 0) return;
-    log_info("measured the ways of {} matrix products in {:.1f} s", measured,
-             std::chrono::duration<double>(Clock::now() - begin).count());
+    log_info("measured the ways of {} matrix products in {:.1f} s", measured, seconds_since(begin));
   }
 
   void load_initial_weights(TrainEngine& engine) {

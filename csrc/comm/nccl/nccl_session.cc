@@ -15,6 +15,7 @@ using std::chrono::milliseconds;
 // A trace wants to know of an end soon, and nobody else does.
 constexpr milliseconds kBetweenLooks(1), kBetweenErrorLooks(100);
 constexpr microseconds kBetweenPolls(20);
+constexpr std::chrono::seconds kLongestEnd(10);
 
 std::string describe(const CommSpan& span) {
   std::string out = fmt::format("{} of {}", comm_kind_name(span.kind), span.label.purpose);
@@ -96,8 +97,13 @@ void Session::destroy(Communicator* comm) {
   drain(comm);
   std::unique_lock lock(mutex_);
   if (comms_.erase(comm) == 0) return;  // aborted
+  const auto patience = std::chrono::steady_clock::now() + kLongestEnd;
   Result result = api_.comm_finalize(comm);
   while (result == Result::in_progress) {
+    if (std::chrono::steady_clock::now() > patience) {  // for a rank that is gone
+      api_.comm_abort(comm);
+      return;
+    }
     lock.unlock();
     std::this_thread::sleep_for(kBetweenPolls);
     lock.lock();
