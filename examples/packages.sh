@@ -6,7 +6,7 @@ set -euo pipefail
 packages=(
   g++ cmake ninja-build pkg-config ccache git
   libopenmpi-dev openmpi-bin libdnnl-dev libhwy-dev libhwloc-dev
-  libyaml-cpp-dev nlohmann-json3-dev libcli11-dev libfmt-dev libxxhash-dev
+  libyaml-cpp-dev nlohmann-json3-dev libcli11-dev libasio-dev libfmt-dev libxxhash-dev
   libpcre2-dev libsentencepiece-dev libutf8proc-dev zlib1g-dev libzstd-dev
   libgtest-dev "$@"
 )

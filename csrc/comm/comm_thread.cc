@@ -101,6 +101,7 @@ bool CommThread::advance(std::deque<Call>& queue) {
     call.record.span.end = std::chrono::steady_clock::now();
     call.record.trace->add(call.record.span);
   }
+  if (call.record.journal) call.record.journal->ended(call.record.number);
   const Event event = call.event;
   queue.pop_front();  // what the call held is gone before anyone hears of its end
   event.complete(error);

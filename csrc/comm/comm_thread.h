@@ -21,10 +21,12 @@ namespace forja {
 class CommThread {
  public:
   using Start = std::function<Operation()>;
-  // Where the span of a call goes; its times are still to be set. No trace: nowhere.
+  // Who hears of a call, where not null. The times of the span are still to be set.
   struct Record {
     std::shared_ptr<CommTrace> trace;
     CommSpan span;
+    std::shared_ptr<CallJournal> journal;
+    int64_t number;  // in the journal
   };
 
   CommThread();

@@ -30,6 +30,7 @@ class PlanningCommunicator : public Communicator {
   std::vector<CommVolume> volumes() const override { return {}; }
   void reset_volumes() override {}
   void set_trace(std::shared_ptr<CommTrace>) override {}
+  void set_journal(std::shared_ptr<CallJournal>) override {}
 
  private:
   Event check(const Tensor& small, const Tensor& large, const char* call) const {

@@ -65,8 +65,9 @@ class QueuedCommunicator : public Communicator {
                   "exchange of {} with rank {} of {}", p.data.to_string(), p.peer, size());
       if (p.kind == PointToPoint::Kind::send) sent_bytes += p.data.num_bytes();
     }
-    return enqueue(CommKind::exchange, sent_bytes, label,
-                   [this, parts] { return transport_->exchange(parts); });
+    return enqueue(
+        CommKind::exchange, sent_bytes, label,
+        [this, parts] { return transport_->exchange(parts); }, parts);
   }
   Event barrier(CommLabel label) override {
     return enqueue(CommKind::barrier, 0, label, [this] { return transport_->barrier(); });
@@ -83,24 +84,31 @@ class QueuedCommunicator : public Communicator {
   std::vector<CommVolume> volumes() const override { return volumes_.volumes(); }
   void reset_volumes() override { volumes_.reset(); }
   void set_trace(std::shared_ptr<CommTrace> trace) override {
-    std::lock_guard lock(trace_mutex_);
+    std::lock_guard lock(listeners_mutex_);
     trace_ = std::move(trace);
+  }
+  void set_journal(std::shared_ptr<CallJournal> journal) override {
+    std::lock_guard lock(listeners_mutex_);
+    journal_ = std::move(journal);
   }
 
  private:
   Event enqueue(CommKind kind, int64_t buffer_bytes, const CommLabel& label,
-                CommThread::Start start) {
+                CommThread::Start start, const std::vector<PointToPoint>& parts = {}) {
     const int64_t bytes = comm_volume_bytes(kind, buffer_bytes, size());
     volumes_.add(label, kind, bytes);
-    std::lock_guard lock(trace_mutex_);
-    return thread_->enqueue(this, std::move(start), {trace_, {label, kind, bytes, {}, {}}});
+    std::lock_guard lock(listeners_mutex_);
+    const int64_t number = journal_ ? journal_->called(kind, label, bytes, parts) : 0;
+    return thread_->enqueue(this, std::move(start),
+                            {trace_, {label, kind, bytes, {}, {}}, journal_, number});
   }
 
   std::unique_ptr<Transport> transport_;
   std::shared_ptr<CommThread> thread_;
   VolumeCounter volumes_;
-  std::mutex trace_mutex_;
+  std::mutex listeners_mutex_;
   std::shared_ptr<CommTrace> trace_;
+  std::shared_ptr<CallJournal> journal_;
 };
 
 }  // namespace

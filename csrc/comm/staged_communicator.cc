@@ -79,6 +79,9 @@ class StagedCommunicator : public Communicator {
   std::vector<CommVolume> volumes() const override { return inner_->volumes(); }
   void reset_volumes() override { inner_->reset_volumes(); }
   void set_trace(std::shared_ptr<CommTrace> trace) override { inner_->set_trace(std::move(trace)); }
+  void set_journal(std::shared_ptr<CallJournal> journal) override {
+    inner_->set_journal(std::move(journal));
+  }
 
  private:
   template <class Call>

@@ -88,6 +88,22 @@ Mesh make_groups(const ParallelDims& dims, int rank, const MeshOptions& options,
 
 }  // namespace
 
+std::vector<Mesh::Group> Mesh::groups() const {
+  std::vector<Group> out;
+  for (const Group& group : {Group{"tp", tp.get()},
+                             {"pp", pp.get()},
+                             {"dp", dp.get()},
+                             {"cp", cp.get()},
+                             {"dp_shard", dp_shard.get()},
+                             {"dp_replicate", dp_replicate.get()},
+                             {"copy", copy.get()},
+                             {"embedding", embedding.get()},
+                             {"key_value", key_value.get()},
+                             {"world", world}})
+    if (group.communicator) out.push_back(group);
+  return out;
+}
+
 Mesh make_mesh(Communicator& world, const ParallelDims& dims, const MeshOptions& options) {
   FORJA_CHECK(dims.world_size() == world.size(), "{} in a world of {}", dims.to_string(),
               world.size());

@@ -101,7 +101,7 @@ TrainEngine::TrainEngine(const EngineConfig& config, Mesh& mesh, const MemoryPla
       context_{config.device, &workspace_, stream_ ? stream_->handle() : nullptr, config.gpu_matmul,
                config.matmul_choices},
       store_(store_options(config, mesh)) {
-  for (Communicator* group : mesh.groups()) group->use_stream(context_.stream);
+  for (const Mesh::Group& group : mesh.groups()) group.communicator->use_stream(context_.stream);
   if (stream_) staging_.pin();
   times_.use_stream(context_.stream);
   make_stages(plan);
@@ -116,15 +116,28 @@ TrainEngine::TrainEngine(const EngineConfig& config, Mesh& mesh, const MemoryPla
   work_ = std::make_unique<Work>(*this);
   executor_ = std::make_unique<PipelineExecutor>(schedule(config.num_microbatches), *mesh.pp,
                                                  context_, times_, *work_, make_inputs());
+  if (config.flight_record)
+    executor_->set_begin_listener([this](const Action& action) { note(action.in_words()); });
   for (auto& stage : stages_) {
     stage->decoder->set_hooks(
-        {[this](int64_t layer, int64_t next) { sync_->use_layer(int(layer), int(next)); },
+        {[this](int64_t layer, int64_t next) {
+           note_layer();
+           sync_->use_layer(int(layer), int(next));
+         },
          [this](int64_t layer) { sync_->begin_gradient(context_, int(layer)); },
          [this](int64_t layer) { sync_->end_gradient(context_, int(layer), completing_); }});
   }
 }
 
 TrainEngine::~TrainEngine() = default;
+
+void TrainEngine::note(std::string_view activity, int64_t step) {
+  if (config_.flight_record) config_.flight_record->set_activity(activity, step);
+}
+
+void TrainEngine::note_layer() {
+  if (config_.flight_record) config_.flight_record->progressed();
+}
 
 void TrainEngine::make_stages(const MemoryPlan* plan) {
   const Schedule& s = schedule(config_.num_microbatches);
@@ -325,6 +338,7 @@ StepResult TrainEngine::step(int64_t step, double lr, int64_t num_microbatches, 
   times_.reset();
   sync_->set_step(step);
   {
+    note("reading the batch", step);
     const TimeSplit::Scope time(times_, TimeKind::data);
     result.num_targets = load_batch(num_microbatches, fill);
     fill_coefficients(num_microbatches, result.num_targets);
@@ -340,12 +354,14 @@ StepResult TrainEngine::step(int64_t step, double lr, int64_t num_microbatches, 
   sync_->use_others();
   work_->step = step;
   executor_->run(schedule(num_microbatches), step);
+  note("optimizer");
   {
     const TimeSplit::Scope time(times_, TimeKind::optimizer);
     sync_->finish_gradients(context_);
     optimizer_->step(context_, lr, *mesh_->copy, times_);
     sync_->publish_weights();
   }
+  note("waiting for the end of the step");
   result.loss = local_loss(num_microbatches);
   result.gradient_norm = optimizer_->gradient_norm();
   result.skipped = !std::isfinite(result.gradient_norm);

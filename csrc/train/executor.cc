@@ -77,6 +77,7 @@ void PipelineExecutor::run(const Schedule& schedule, int64_t step) {
 
 void PipelineExecutor::run_action(const Action& action) {
   const ProfilerRange range(action.to_string().c_str());
+  if (on_begin_) on_begin_(action);
   Stage& stage = *local_stage(action.stage);
   const int m = action.microbatch;
   switch (action.kind) {

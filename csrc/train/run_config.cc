@@ -48,6 +48,11 @@ void TrainConfig::visit(ConfigVisitor& v) {
       "Of this start: the run saves and ends with exit code 75 when the next step and a save might "
       "not end within it. 0: none. SIGTERM and SIGUSR1 do the same at once.",
       not_negative<double>());
+  v.field("hang_timeout_minutes", hang_timeout_minutes,
+          "When nothing has moved for so long on some rank and on all that it waits for, the run "
+          "is ended and told who has not come where; a process that has died ends it at once. 0: "
+          "nobody watches.",
+          not_negative<double>());
   v.field("non_finite", non_finite,
           "A step with a non-finite gradient never changes weights; then stop, or continue.",
           one_of({"stop", "continue"}));

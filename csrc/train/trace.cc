@@ -159,17 +159,7 @@ std::vector<std::string> gather_texts(Communicator& world, const std::string& te
 }
 
 StepTrace::StepTrace(TrainEngine& engine, Mesh& mesh) : engine_(engine), mesh_(mesh) {
-  const std::pair<const char*, Communicator*> groups[] = {{"tp", mesh.tp.get()},
-                                                          {"pp", mesh.pp.get()},
-                                                          {"dp", mesh.dp.get()},
-                                                          {"cp", mesh.cp.get()},
-                                                          {"dp_shard", mesh.dp_shard.get()},
-                                                          {"dp_replicate", mesh.dp_replicate.get()},
-                                                          {"copy", mesh.copy.get()},
-                                                          {"embedding", mesh.embedding.get()},
-                                                          {"key_value", mesh.key_value.get()},
-                                                          {"world", mesh.world}};
-  for (const auto& [name, communicator] : groups)
+  for (const auto& [name, communicator] : mesh.groups())
     if (communicator->size() > 1)
       groups_.push_back({name, communicator, std::make_shared<CommTrace>()});
   mesh.world->barrier({"trace"}).wait();

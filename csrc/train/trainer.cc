@@ -14,6 +14,7 @@
 #include "csrc/train/agreement.h"
 #include "csrc/train/engine_config.h"
 #include "csrc/train/run_saver.h"
+#include "csrc/train/run_watch.h"
 #include "csrc/train/stop_wish.h"
 #include "csrc/train/verify_layout.h"
 #include "forja/base/file.h"
@@ -78,10 +79,14 @@ class Trainer {
         directory_(config.run_directory()),
         stop_wish_(60.0 * config.train.time_limit_minutes),
         dims_(agreed_dims(config, world)),
+        watch_(world, 60.0 * config.train.hang_timeout_minutes),
         engine_config_(engine_config(config, choose_device(config.train, world), dims_.dp)),
         mesh_(make_checked_mesh()),
         total_steps_(total_steps(config)),
         train_data_(open_training_data(config.data, uint64_t(config.train.seed))) {
+    note("opening the data");
+    watch_.watch(mesh_);
+    engine_config_.flight_record = &watch_.record();
     train_data_.check_vocabulary(config.model.vocab_size);
     for (size_t i = 0; i < config.data.valid.size(); ++i) {
       valid_data_.push_back(open_validation_data(config.data, i));
@@ -96,6 +101,7 @@ class Trainer {
       matmul_choices_.emplace(matmul_machine(engine_config_.device));
       engine_config_.matmul_choices = &*matmul_choices_;
     }
+    note("planning memory");
     check_memory();
     agree_on(world.communicator(), "data", content_hash(train_data_));
   }
@@ -108,6 +114,7 @@ class Trainer {
     if (leader()) check_writable(directory_.path());
     // Nobody writes before everybody has looked.
     world_.communicator().barrier({"run directory"}).wait();
+    watch_.keep_in(directory_.flight());
     verify(checkpoints);
     make_engine(checkpoints);
     if (state_.step >= total_steps_) {
@@ -131,7 +138,7 @@ class Trainer {
       // gap.
       const bool stops = stop_votes_ > 0 && !last;
       if (leader()) flush_outputs(saves || stops);
-      if (saves || stops) saver_->save(state_, last || stops);
+      if (saves || stops) save(last || stops);
       if (stops) return tell_stop();
     }
     log_live("");
@@ -141,6 +148,12 @@ class Trainer {
 
  private:
   bool leader() const { return world_.rank() == 0; }
+  void note(std::string_view activity) { watch_.record().set_activity(activity); }
+
+  void save(bool must) {
+    note("saving a checkpoint");
+    saver_->save(state_, must);
+  }
 
   Mesh make_checked_mesh() {
     check_layouts(config_, engine_config_, dims_);
@@ -194,6 +207,7 @@ class Trainer {
 
   // The weights with which the run starts or goes on: `resume` empty, from the beginning.
   void load_weights(TrainEngine& engine, const std::string& resume) {
+    note("loading weights");
     engine.store().initialize(engine.context(), uint64_t(config_.train.seed));
     if (!resume.empty()) {
       const auto begin = Clock::now();
@@ -263,7 +277,9 @@ class Trainer {
   void make_engine(const std::vector<std::string>& checkpoints) {
     const MemoryPlan plan = TrainEngine::plan(engine_config_, dims_, world_.rank());
     if (matmul_choices_) settle_matmuls();  // while the GPU's memory is free
+    note("making the engine");
     engine_ = std::make_unique<TrainEngine>(engine_config_, mesh_, &plan);
+    note("measuring the rate of matrix products");
     matmul_flops_ = measure_matmul_flops(engine_->context(), engine_config_.compute_dtype);
     peak_ = peak_flops(engine_->context(), engine_config_.compute_dtype, matmul_flops_);
     log_info("{}: {} parameters, {}, {} x {} tokens a step, {}, {} a rank ({})", config_.name,
@@ -294,6 +310,7 @@ class Trainer {
   }
 
   void settle_matmuls() {
+    note("measuring matrix products");
     const auto begin = Clock::now();
     Communicator& world = world_.communicator();
     const int64_t measured = matmul_choices_->settle(
@@ -378,6 +395,7 @@ class Trainer {
   }
 
   void evaluate() {
+    note("evaluating");
     std::map<std::string, EvaluationMetrics> results;
     const int64_t micro = engine_config_.micro_batch_size;
     for (size_t i = 0; i < valid_data_.size(); ++i) {
@@ -468,6 +486,7 @@ class Trainer {
   RunDirectory directory_;
   StopWish stop_wish_;  // its time counts from here
   ParallelDims dims_;
+  RunWatch watch_;
   EngineConfig engine_config_;
   std::unique_ptr<Communicator> gpu_ranks_;      // with NCCL
   std::optional<MatmulChoices> matmul_choices_;  // of a GPU with kernels.matmul: auto

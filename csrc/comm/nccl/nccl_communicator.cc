@@ -133,8 +133,9 @@ class NcclCommunicator : public Communicator {
     }
     count(CommKind::exchange, sent_bytes, label);
     if (!any_on_gpu) return on_host([&] { return host_->exchange(parts, label); });
-    return start(CommKind::exchange, sent_bytes, label,
-                 [&](const Api& api) { return transfer(api, transfers); });
+    return start(
+        CommKind::exchange, sent_bytes, label,
+        [&](const Api& api) { return transfer(api, transfers); }, parts);
   }
   // Of the host's threads, after what was called before has ended on this rank's GPU.
   Event barrier(CommLabel label) override {
@@ -166,6 +167,10 @@ class NcclCommunicator : public Communicator {
     anchor_->event.record(stream_.handle());
     stream_.synchronize();
     anchor_->at = std::chrono::steady_clock::now();
+  }
+  void set_journal(std::shared_ptr<CallJournal> journal) override {
+    host_->set_journal(journal);
+    journal_ = std::move(journal);
   }
 
  private:
@@ -199,11 +204,14 @@ class NcclCommunicator : public Communicator {
 
   // In the group's stream, after all work given to the compute stream so far.
   template <class Call>
-  Event start(CommKind kind, int64_t buffer_bytes, const CommLabel& label, const Call& call) {
+  Event start(CommKind kind, int64_t buffer_bytes, const CommLabel& label, const Call& call,
+              const std::vector<PointToPoint>& parts = {}) {
     const CommSpan span{label, kind, comm_volume_bytes(kind, buffer_bytes, size()), {}, {}};
     ready_.record(compute_stream_);
     ready_.make_wait(stream_.handle());
-    nccl::WatchedCall watched{comm_, span, std::make_shared<GpuEvent>(), nullptr, anchor_, trace_};
+    nccl::WatchedCall watched{comm_,  span,    std::make_shared<GpuEvent>(), nullptr, anchor_,
+                              trace_, journal_};
+    if (journal_) watched.number = journal_->called(kind, label, span.bytes, parts);
     if (trace_) {
       watched.begin = std::make_shared<GpuEvent>();
       watched.begin->record(stream_.handle());
@@ -227,6 +235,7 @@ class NcclCommunicator : public Communicator {
   CUstream_st* compute_stream_ = nullptr;
   VolumeCounter volumes_;
   std::shared_ptr<CommTrace> trace_;
+  std::shared_ptr<CallJournal> journal_;
   std::shared_ptr<nccl::Anchor> anchor_;
   const int exceptions_ = std::uncaught_exceptions();
 };

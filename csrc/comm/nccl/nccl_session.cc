@@ -167,6 +167,7 @@ void Session::collect_ended() {
       busy.insert(c.comm);
       return false;
     }
+    if (c.journal) c.journal->ended(c.number);
     if (!c.trace) return true;
     CommSpan span = c.span;
     const auto moment = [&](const GpuEvent& event) {

@@ -33,6 +33,9 @@ struct WatchedCall {
   std::shared_ptr<GpuEvent> begin;
   std::shared_ptr<Anchor> anchor;
   std::shared_ptr<CommTrace> trace;
+  // Where it is recorded:
+  std::shared_ptr<CallJournal> journal;
+  int64_t number = 0;
 };
 
 // Any thread may call anything. NCCL is called by one thread at a time.

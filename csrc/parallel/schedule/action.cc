@@ -52,6 +52,22 @@ std::string Action::to_string() const {
   return fmt::format("{}{}{}", stage, kind_name(kind), microbatch);
 }
 
+std::string Action::in_words() const {
+  static constexpr const char* kWords[] = {"forward",
+                                           "backward",
+                                           "input gradient",
+                                           "weight gradients",
+                                           "sending the output",
+                                           "receiving the input",
+                                           "sending the gradient of the input",
+                                           "receiving the gradient of the output",
+                                           "gathering the weights",
+                                           "releasing the weights",
+                                           "reducing the gradients"};
+  const std::string words = fmt::format("{} of stage {}", kWords[size_t(kind)], stage);
+  return microbatch < 0 ? words : fmt::format("{}, micro-batch {}", words, microbatch);
+}
+
 std::vector<int> Schedule::stages_of_rank(int rank) const {
   std::vector<int> stages;
   for (int s = 0; s < num_stages(); ++s) {

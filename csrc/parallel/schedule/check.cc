@@ -7,19 +7,6 @@
 namespace forja {
 namespace {
 
-std::string in_words(const Action& action) {
-  static constexpr const char* kWords[] = {"forward",
-                                           "backward",
-                                           "input gradient",
-                                           "weight gradients",
-                                           "sending the output",
-                                           "receiving the input",
-                                           "sending the gradient of the input",
-                                           "receiving the gradient of the output"};
-  return fmt::format("{} ({} of stage {}, micro-batch {})", action.to_string(),
-                     kWords[size_t(action.kind)], action.stage, action.microbatch);
-}
-
 // Looks for the first fault, in the order of the checks.
 class FaultFinder {
  public:
@@ -150,7 +137,9 @@ class FaultFinder {
   void require(const Action& action) {
     if (place_(action.kind, action.stage, action.microbatch) >= 0) return;
     const int rank = rank_of(action.stage);
-    fault(rank, -1, fmt::format("{} is missing on rank {}", in_words(action), rank));
+    fault(
+        rank, -1,
+        fmt::format("{} ({}) is missing on rank {}", action.to_string(), action.in_words(), rank));
   }
 
   // What stage s does with micro-batch m comes after what it needs, as far as that is on the same

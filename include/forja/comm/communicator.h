@@ -79,6 +79,19 @@ class CommTrace {
   std::vector<CommSpan> spans_;
 };
 
+struct PointToPoint;
+
+// Hears of the calls of a group, from the thread that makes them and from those that end them.
+class CallJournal {
+ public:
+  virtual ~CallJournal() = default;
+  // A call is made; `parts` are an exchange's. Returns the call's number.
+  virtual int64_t called(CommKind kind, const CommLabel& label, int64_t bytes,
+                         const std::vector<PointToPoint>& parts) = 0;
+  // Before the call's event completes, with an error or without.
+  virtual void ended(int64_t number) = 0;
+};
+
 // One half of an exchange. Sends are rendezvous: they end only when the peer receives. Between two
 // ranks of a group, the i-th send meets the i-th receive.
 struct PointToPoint {
@@ -146,6 +159,9 @@ class Communicator {
   // Calls from now on leave their span in `trace`, before their event completes; nullptr: no
   // longer. The groups of a split start without.
   virtual void set_trace(std::shared_ptr<CommTrace> trace) = 0;
+  // Calls from now on are told to `journal`; nullptr: no longer. The groups of a split start
+  // without.
+  virtual void set_journal(std::shared_ptr<CallJournal> journal) = 0;
 };
 
 // The texts of all ranks of `group`, in rank order; waits.

@@ -54,15 +54,12 @@ struct Mesh {
   Communicator* world = nullptr;  // not owned
 
   int shard_rank() const { return coordinates.dp % dims.dp_shard; }
+  struct Group {
+    const char* name;
+    Communicator* communicator;
+  };
   // Every group of this rank, the world among them.
-  std::vector<Communicator*> groups() const {
-    std::vector<Communicator*> out;
-    if (world) out.push_back(world);
-    for (const auto* group :
-         {&pp, &dp, &cp, &tp, &dp_shard, &dp_replicate, &copy, &embedding, &key_value})
-      if (*group) out.push_back(group->get());
-    return out;
-  }
+  std::vector<Group> groups() const;
 };
 
 // What of a model decides over groups.

@@ -48,6 +48,7 @@ struct Action {
   bool operator==(const Action&) const = default;
   // In the grammar of PyTorch's pipelining: "2F0", "1B3", "0I2", "0W2", "1SEND_F0", "0UNSHARD".
   std::string to_string() const;
+  std::string in_words() const;  // "forward of stage 2, micro-batch 0"
 };
 
 struct Schedule {

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "forja/checkpoint/checkpoint_writer.h"
+#include "forja/comm/flight_record.h"
 #include "forja/data/loader.h"
 #include "forja/device/gpu_runtime.h"
 #include "forja/nn/decoder.h"
@@ -27,6 +28,7 @@ struct EngineConfig {
   Device device;
   GpuMatmul gpu_matmul = GpuMatmul::automatic;
   MatmulChoices* matmul_choices = nullptr;  // as of a Context; not owned
+  FlightRecord* flight_record = nullptr;    // hears what a step does; not owned
   ModelConfig model;
   OptimizerConfig optimizer;
   ParallelConfig parallel;
@@ -131,6 +133,8 @@ class TrainEngine {
   void run_planning_step();
   void evaluate_microbatch();
   DecoderInput input_of(int64_t step, int64_t m) const;
+  void note(std::string_view activity, int64_t step = -1);
+  void note_layer();
   int64_t load_batch(int64_t num_microbatches, const Fill& fill);
   void fill_coefficients(int64_t num_microbatches, int64_t num_targets);
   double local_loss(int64_t num_microbatches);

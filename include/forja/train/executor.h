@@ -70,6 +70,10 @@ class PipelineExecutor {
   PipelineExecutor(const Schedule& schedule, Communicator& pp, const Context& ctx, TimeSplit& times,
                    PipelineWork& work, std::vector<std::vector<Tensor>> receive_buffers);
 
+  // Called before each action.
+  void set_begin_listener(std::function<void(const Action&)> on_begin) {
+    on_begin_ = std::move(on_begin);
+  }
   // Called after each action; nullptr: no longer.
   void set_listener(ActionListener on_action) { on_action_ = std::move(on_action); }
 
@@ -118,6 +122,7 @@ class PipelineExecutor {
   std::vector<Stage> stages_;  // of this rank, ascending
   const Schedule* running_ = nullptr;
   int64_t step_ = 0;
+  std::function<void(const Action&)> on_begin_;
   ActionListener on_action_;
 };
 

@@ -36,6 +36,7 @@ struct TrainConfig {
   std::string device = "auto";     // auto, cpu, cuda
   int64_t ranks_per_gpu = 1;
   double time_limit_minutes = 0.0;
+  double hang_timeout_minutes = 15.0;
   int64_t seed = 1234;
   std::string resume = "auto";      // auto, never
   std::string non_finite = "stop";  // stop, continue

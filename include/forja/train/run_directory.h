@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The directory of a run: config.yaml, run.json, metrics.jsonl, trace.json, tensorboard/,
-// checkpoints/, report.html.
+// flight/, checkpoints/, report.html.
 #pragma once
 
 #include <string>
@@ -20,6 +20,7 @@ class RunDirectory {
   std::string metrics() const { return path_ + "/metrics.jsonl"; }
   std::string trace() const { return path_ + "/trace.json"; }
   std::string tensorboard() const { return path_ + "/tensorboard"; }
+  std::string flight() const { return path_ + "/flight"; }
   std::string checkpoints() const { return path_ + "/checkpoints"; }
 
   // The checkpoints to continue from, newest first. Throws bad_input when the directory holds
