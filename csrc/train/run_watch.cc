@@ -1,8 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "csrc/train/run_watch.h"
 
+#include <signal.h>
+#include <unistd.h>
+
 #include <chrono>
 #include <cstdlib>
+#include <fstream>
+#include <set>
 #include <thread>
 
 #include "forja/base/error.h"
@@ -13,6 +18,20 @@ namespace forja {
 namespace {
 
 constexpr auto kAbortTime = std::chrono::seconds(10);
+constexpr auto kBetweenSignals = std::chrono::milliseconds(500);
+
+// Open MPI's mpirun, asked to end, waits for its daemons on the other hosts; for one that cannot be
+// reached until TCP gives up, a quarter of an hour. Asked again within a second, it ends.
+void end_mpirun() {
+  const pid_t parent = ::getppid();
+  std::string name;
+  std::getline(std::ifstream(fmt::format("/proc/{}/comm", parent)), name);
+  if (name != "mpirun" && name != "orterun" && name != "mpiexec" && name != "prterun") return;
+  for (int i = 0; i < 2; ++i) {
+    ::kill(parent, SIGTERM);
+    std::this_thread::sleep_for(kBetweenSignals);
+  }
+}
 
 }  // namespace
 
@@ -52,6 +71,8 @@ void RunWatch::end_job(const std::string& why) {
     std::this_thread::sleep_for(kAbortTime);
     std::_Exit(int(ExitCode::failed));
   }).detach();
+  const auto& hosts = world_.hosts();
+  if (std::set<std::string>(hosts.begin(), hosts.end()).size() > 1) end_mpirun();
   world_.abort(ExitCode::failed);
 }
 

@@ -3,9 +3,11 @@
 
 import json
 import shutil
+import subprocess
+import time
 import unittest
 
-from cluster import ADDRESSES, NAMES, ClusterTest
+from cluster import ADDRESSES, HOST_ENVIRONMENT, NAMES, ClusterTest
 
 from forja_testing import FORJA
 
@@ -41,11 +43,14 @@ class HostsTest(ClusterTest):
         node2.succeed("mkdir", "/run/sshd")  # without systemd nobody else makes it
         node2.succeed("/usr/sbin/sshd", "-f", folder / "sshd_config", "-E", folder / "sshd.log")
 
-    def mpirun(self, *arguments):
-        """`forja train` with a rank on each host, started from the first one."""
+    def launch(self, *arguments):
+        """`forja train` with a rank on each host, to be started from the first one."""
         launcher = ["mpirun", "--host", ",".join(f"{name}:1" for name in NAMES), "-n", "2"]
         launcher += ["--mca", "plm_rsh_agent", self.cluster / "ssh.sh"]
-        return self.hosts[0].run([*launcher, FORJA, "train", "run.yaml", *arguments], self.folder)
+        return [*launcher, FORJA, "train", "run.yaml", *arguments]
+
+    def mpirun(self, *arguments):
+        return self.hosts[0].run(self.launch(*arguments), self.folder)
 
     def mount_on_node2(self, source, target):
         node2, place = self.hosts[1], self.folder / target
@@ -85,6 +90,29 @@ class HostsTest(ClusterTest):
         result = self.mpirun("output=run", "train.steps=12")
         self.assert_refused(result, "the ranks do not have the same newest checkpoint in", "run")
         self.assertEqual(self.files(), before, "nothing is written")
+
+    def test_a_cable_that_is_cut(self):
+        """The watchdog tells and ends what it reaches; mpirun alone would wait for many minutes."""
+        endless = ["train.steps=999999", "checkpoint.every=0", "eval.every=0"]
+        launch = self.launch("output=run", *endless, "train.hang_timeout_minutes=0.05")
+        log, errors = self.folder / "run/metrics.jsonl", self.folder / "errors.txt"
+        # A file: mpirun's ssh, which it leaves behind, holds a pipe open.
+        with errors.open("w") as stderr:
+            run = subprocess.Popen(
+                self.hosts[0].command(launch, self.folder),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=stderr,
+                env=HOST_ENVIRONMENT,
+            )
+        self.addCleanup(run.kill)
+        self.wait_until("some steps", lambda: log.exists() and log.read_text().count("\n") > 5)
+        self.hosts[1].succeed("ip", "link", "set", "eth0", "down")
+        self.addCleanup(self.hosts[1].succeed, "ip", "link", "set", "eth0", "up")
+        self.assertNotEqual(run.wait(timeout=60), 0)
+        self.assertRegex(
+            errors.read_text(), rf"rank 1 on host {NAMES[1]}: no sign of life for \d+ s"
+        )
 
 
 if __name__ == "__main__":
