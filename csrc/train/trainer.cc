@@ -13,6 +13,7 @@
 
 #include "csrc/train/agreement.h"
 #include "csrc/train/engine_config.h"
+#include "csrc/train/non_finite.h"
 #include "csrc/train/run_saver.h"
 #include "csrc/train/stop_wish.h"
 #include "csrc/train/verify_layout.h"
@@ -213,6 +214,7 @@ class Trainer {
     for (const std::string& path : checkpoints) {
       std::string problem;
       try {
+        directory_.check_own(config_, path);
         load_weights(engine, path);
       } catch (const std::exception& e) {
         problem = e.what();
@@ -274,6 +276,7 @@ class Trainer {
                                         world_.communicator());
     const std::string resume = load_newest(*engine_, checkpoints);
     if (!resume.empty()) log_resumed(resume);
+    if (!resume.empty() && leader()) tidy_checkpoints(resume);
     if (resume.empty() && !config_.init.from.empty())
       log_info("starting from the weights of {}", config_.init.from);
     engine_->weights_changed();
@@ -343,6 +346,7 @@ class Trainer {
     state_.samples += batch;
     state_.tokens += result.num_targets;
     state_.num_updates = engine_->optimizer().num_updates();
+    own_loss_ = result.own_loss;
     stop_votes_ = result.votes;
     stop_wish_.took_step(seconds_since(begin));
 
@@ -369,12 +373,8 @@ class Trainer {
   void on_non_finite(const StepMetrics& metrics) {
     if (config_.train.non_finite == "continue") return;
     saver_->finish();  // of an earlier step, to go on from
-    const std::string where =
-        first_of_ranks(world_.communicator(), engine_->first_non_finite_gradient());
-    fail(
-        "step {}: the gradient is not finite (loss {}); first in {}. The weights were not changed; "
-        "train.non_finite=continue skips such steps",
-        metrics.step, metrics.loss, where.empty() ? "the sum over ranks" : where);
+    fail("step {}: the gradient is not finite (loss {}); first in {}", metrics.step, metrics.loss,
+         explain_non_finite(engine_->context(), engine_->store(), own_loss_, world_));
   }
 
   void evaluate() {
@@ -482,6 +482,7 @@ class Trainer {
   double load_time_s_ = 0.0;
   const char* stop_reason_ = nullptr;  // of this rank
   int64_t stop_votes_ = 0;             // ranks that have one
+  double own_loss_ = 0.0;              // of this rank's samples in the last step
   double matmul_flops_ = 0.0;          // of this rank, measured
   PeakFlops peak_;                     // of this rank
   std::unique_ptr<MetricsLog> metrics_;
