@@ -203,6 +203,17 @@ class ForjaTest(unittest.TestCase):
             self.assertLess(time.monotonic(), end, f"waited too long for {what}")
             time.sleep(0.002)
 
+    def mount(self, folder, options):
+        """A small file system at `folder`, until the end of the test; skips it where that is not
+        allowed."""
+        if not is_root():
+            self.skipTest("mounting needs root")
+        folder.mkdir(parents=True, exist_ok=True)
+        command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
+        if subprocess.run(command, capture_output=True, check=False).returncode != 0:
+            self.skipTest("mounting a tmpfs is not allowed here")
+        self.addCleanup(subprocess.run, ["umount", str(folder)], check=False)
+
     # What a run left
 
     def metrics(self, name):

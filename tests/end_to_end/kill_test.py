@@ -119,9 +119,9 @@ class KillsInARowTest(ResumeCase):
         stale = self.partial(name)
         log = self.folder / f"{name}.log"
         run = self.launch(name, log, layout, asynchronous)
-        self.wait_for_moment(name, run, log, moment)
+        pids = self.wait_for_moment(name, run, log, moment)
         in_save = bool(self.fresh_saves(name, stale))
-        self.strike(name, run, kind)
+        self.strike(name, run, kind, pids)
         self.assertNotEqual(run.wait(timeout=60), 0, log.read_text())
         self.wait_for("the end of every process", lambda: not self.processes(name))
         self.check_continued(log, newest, reached_a_save=self.newest(name) > newest)
@@ -158,19 +158,20 @@ class KillsInARowTest(ResumeCase):
         return run
 
     def wait_for_moment(self, name, run, log, moment):
-        began = time.monotonic()
+        """Returns the processes that are to be killed."""
         if moment == "start":
-            self.wait_until(began + self.draw.uniform(0, 1.5), run, log)
-            return
-        before = self.newest(name)
-        self.wait_alive("a save", run, log, lambda: self.newest(name) > before)
-        # Not always the same save of an attempt.
-        self.wait_until(time.monotonic() + self.draw.uniform(0, 0.5), run, log)
-        if moment == "chance":
-            return
-        newest = self.newest(name)
-        self.wait_alive(moment, run, log, lambda: self.is_at(name, moment, newest))
-        time.sleep(self.draw.choice((0, 0, 0.0005, 0.002)))
+            self.sleep(self.draw.uniform(0, 1.5), run, log)
+        else:
+            before = self.newest(name)
+            self.wait_alive("a save", run, log, lambda: self.newest(name) > before)
+            self.sleep(self.draw.uniform(0, 0.5), run, log)  # not always the same save
+        self.wait_alive("a rank", run, log, lambda: len(self.processes(name)) > 1)
+        pids = self.processes(name)
+        if moment in ("folder", "manifest", "name"):
+            newest = self.newest(name)
+            self.wait_alive(moment, run, log, lambda: self.is_at(name, moment, newest))
+            time.sleep(self.draw.choice((0, 0, 0.0005, 0.002)))
+        return pids
 
     def is_at(self, name, moment, newest):
         folder = self.folder / name / "checkpoints"
@@ -185,17 +186,15 @@ class KillsInARowTest(ResumeCase):
             if run.poll() is not None or time.monotonic() > end:
                 self.fail(f"waited for {what}: {log.read_text()}")
 
-    def wait_until(self, end, run, log):
-        while time.monotonic() < end:
-            self.assertIsNone(run.poll(), f"it ended: {log.read_text()}")
-            time.sleep(0.0005)
+    def sleep(self, seconds, run, log):
+        time.sleep(seconds)
+        self.assertIsNone(run.poll(), f"it ended: {log.read_text()}")
 
-    def strike(self, name, run, kind):
+    def strike(self, name, run, kind, pids):
+        """At once: `pids` are those of a little before."""
         if kind == "term":
             run.send_signal(signal.SIGTERM)
             return
-        self.wait_for("a rank", lambda: len(self.processes(name)) > 1, None)
-        pids = self.processes(name)
         if kind == "rank":
             pids = [self.draw.choice([pid for pid in pids if pid != run.pid])]
         self.draw.shuffle(pids)
