@@ -49,15 +49,17 @@ std::string explain_non_finite(const Context& ctx, const ParameterStore& store, 
     if (!mine.empty()) mine += " on host " + world.hosts()[size_t(world.rank())];
     return first_of_ranks(world.communicator(), mine);
   };
-  const auto first_parameter = [&](NonFinite what, const char* meaning) {
-    const std::string mine = first_non_finite(ctx, store, what);
+  const auto first_parameter = [&](NonFinite what, const char* meaning, bool here = true) {
+    const std::string mine = here ? first_non_finite(ctx, store, what) : "";
     return first(mine.empty() ? "" : mine + meaning);
   };
   std::string where = first_parameter(NonFinite::weight, ", the weight itself,");
   if (!where.empty())
     return where + ". No step can mend that: go on from an older checkpoint or other weights";
   where = first_parameter(NonFinite::own_gradient, ", before the sum over ranks,");
-  if (where.empty()) where = first(std::isfinite(own_loss) ? "" : "the loss of its samples");
+  const bool loss = !std::isfinite(own_loss);
+  if (where.empty())
+    where = first_parameter(NonFinite::sum, ", as is the loss of its samples,", loss);
   if (where.empty()) where = first_parameter(NonFinite::sum, "");
   return (where.empty() ? "the sum over ranks" : where) +
          ". The weights were not changed; train.non_finite=continue skips such steps";

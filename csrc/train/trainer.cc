@@ -116,6 +116,7 @@ class Trainer {
       return ExitCode::ok;
     }
     if (leader()) open_outputs();
+    check_shared(world_, directory_.run());
     if (config_.train.trace_steps > 0) trace_ = std::make_unique<StepTrace>(*engine_, mesh_);
     Progress progress(state_.step + 1, total_steps_, config_.train.log_every);
     while (state_.step < total_steps_) {

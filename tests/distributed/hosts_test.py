@@ -86,6 +86,16 @@ class HostsTest(ClusterTest):
         self.assert_refused(result, "the ranks do not have the same newest checkpoint in", "run")
         self.assertEqual(self.files(), before, "nothing is written")
 
+    def test_the_run_directory_is_not_shared(self):
+        for folder in ("run", "private"):
+            (self.folder / folder).mkdir()
+        self.mount_on_node2("private", "run")
+        result = self.mpirun(f"output={self.folder / 'run'}")
+        words = ["host node2 (rank 1) does not see", "run/run.json as host node1 has written it"]
+        self.assert_refused(result, *words, "give another output")
+        self.assertEqual(self.files("private"), [])
+        self.assertFalse((self.folder / "run/metrics.jsonl").exists(), "no step was done")
+
 
 if __name__ == "__main__":
     unittest.main()

@@ -4,19 +4,22 @@
 FORJA_FAULTS_REPORT names a file for what was injected and what was said, as a table.
 """
 
+import errno
 import json
 import math
 import os
 import re
 import resource
 import shutil
+import signal
 import socket
 import struct
 import subprocess
+import time
 import unittest
 from pathlib import Path
 
-from forja_testing import FORJA, ForjaTest, is_root, run
+from forja_testing import FORJA, Result, children, is_root
 from resume_test import CONSTANT, ResumeCase
 
 REPORT = os.environ.get("FORJA_FAULTS_REPORT")
@@ -154,7 +157,7 @@ class SaveFaultsCase(FaultsCase):
         warning = rf"warning: step \d+: no checkpoint was saved, the run goes on: .*{pattern}"
         afterwards = "older ones whole; the end cannot be saved: exit code 1; later goes on"
         self.found(injected, result, warning, afterwards)
-        self.assertRegex(result.errors[0], pattern)
+        self.assertRegex(result.errors[0], f"no checkpoint was saved: .*{pattern}.*goes on from")
         self.assertEqual(len(re.findall(warning, result.err)), 3, result)
         self.assertEqual(len(self.losses(name)), 24, "every step was done")
         self.assert_whole(name, (4, 8))
@@ -174,6 +177,14 @@ class FullDiskTest(SaveFaultsCase):
         free = os.statvfs(self.disk)
         ballast = free.f_bavail * free.f_frsize - left_bytes
         (self.disk / "ballast").write_bytes(bytes(ballast))
+
+    def fill_while_it_is_written(self, disk):
+        with open(disk / "ballast", "wb", buffering=0) as ballast:
+            try:
+                while True:
+                    ballast.write(bytes(4096))
+            except OSError as error:
+                self.assertEqual(error.errno, errno.ENOSPC)
 
     def check_full(self, left_bytes, pattern, what):
         for i, mode in enumerate(self.MODES):
@@ -212,6 +223,42 @@ class FullDiskTest(SaveFaultsCase):
         )
         (self.disk / "ballast").unlink()
         self.check_goes_on("run", ranks=2)
+
+    def test_full_for_everything_and_free_again(self):
+        """The log waits for room like the saves, and the run meets both again."""
+        disk, log = self.folder / "disk", self.folder / "log"
+        self.mount(disk, "size=16m")
+        often = [CONSTANT, "checkpoint.every=5", "checkpoint.keep_last=3", "train.log_every=1000"]
+        endless = [*often, "output=disk/run", "train.steps=99999"]
+        run = self.start("train", "run.yaml", *endless, ranks=2, log=log)
+        self.wait_for("two checkpoints", lambda: self.newest("disk/run") >= 10, run)
+        said = lambda word: self.wait_for(word, lambda: word in log.read_text(), run)
+        for _ in range(20):  # what a failed save frees again, too
+            self.fill_while_it_is_written(disk)
+            if "metrics.jsonl: No space left" in log.read_text():
+                break
+            time.sleep(0.1)
+        said("no checkpoint was saved, the run goes on")
+        said("metrics.jsonl: No space left on device; the run goes on")
+        self.assert_checkpoints_are_whole("disk/run")
+        (disk / "ballast").unlink()
+        said("metrics.jsonl is written again, with nothing missing")
+        before = self.newest("disk/run")
+        self.wait_for("new checkpoints", lambda: self.newest("disk/run") > before, run)
+        for pid in children(run.pid):
+            os.kill(pid, signal.SIGTERM)
+        self.assertEqual(run.wait(timeout=60), 75, log.read_text())
+        result = Result(75, "", log.read_text())
+        self.found(
+            "disk full for the log, 2 ranks",
+            result,
+            "metrics.jsonl: No space left",
+            "no line is missing; exit code 75 when stopped later",
+        )
+        end = f"train.steps={self.newest('disk/run') + 5}"
+        self.train("disk/run", *often, end, ranks=2)
+        self.train("whole", *often, end, ranks=2)
+        self.assert_same_run("whole", "disk/run", self.newest("whole"))
 
     def test_full_after_some_checkpoints(self):
         """The whole run directory is there."""
@@ -431,14 +478,15 @@ class NonFiniteTest(FaultsCase):
         self.spoil_one_token()
         tiny = ["data.train=rare", CONSTANT, "optimizer.lr=1e-38", "train.steps=500", "eval.every=0"]
         tiny += ["checkpoint.every=0", "optimizer.weight_decay=0"]
-        said = self.refuse_run("", [], *tiny, "train.global_batch_size=4", ranks=0)
+        injected = "NaN in the gradient of one sample, alone"
+        said = self.refuse_run(injected, [], *tiny, "train.global_batch_size=4", ranks=0)
         batch = int(re.search(r"step (\d+): the gradient", said).group(1)) - 1
         step, rank = batch // 2 + 1, batch % 2
         host = f"on host {socket.gethostname()} (rank {rank})"
         for zero in (0, 1, 2, 3):
             with self.subTest(zero=zero):
                 injected = f"NaN in the gradient of rank {rank}, dp 2, ZeRO {zero}"
-                words = [f"step {step}: ", host, "train.non_finite=continue"]
+                words = [f"step {step}: ", "embedding.weight, element", host, "train.non_finite=continue"]
                 self.refuse_run(injected, words, *tiny, f"parallel.zero={zero}")
 
 
