@@ -232,7 +232,10 @@ class FullDiskTest(SaveFaultsCase):
         endless = [*often, "output=disk/run", "train.steps=99999"]
         run = self.start("train", "run.yaml", *endless, ranks=2, log=log)
         self.wait_for("two checkpoints", lambda: self.newest("disk/run") >= 10, run)
-        said = lambda word: self.wait_for(word, lambda: word in log.read_text(), run)
+
+        def said(words):
+            self.wait_for(words, lambda: words in log.read_text(), run)
+
         for _ in range(20):  # what a failed save frees again, too
             self.fill_while_it_is_written(disk)
             if "metrics.jsonl: No space left" in log.read_text():
@@ -362,9 +365,8 @@ class PermissionTest(SaveFaultsCase):
         self.train("run", CONSTANT, "train.steps=4")
         words = ["cannot write", "run", "Permission denied"]
         result = self.refuse(words, "train", "run.yaml", "output=run", CONSTANT, **self.options)
-        self.found(
-            "permission denied, run directory", result, "error:", "exit code 2 before the first step"
-        )
+        injected = "permission denied, run directory"
+        self.found(injected, result, "error:", "exit code 2 before the first step")
         self.assert_whole("run", (4,))
         self.give(self.folder / "run")
         self.train("run", CONSTANT, **self.options)
@@ -476,8 +478,8 @@ class NonFiniteTest(FaultsCase):
             *("--document-separator", "%"),
         )
         self.spoil_one_token()
-        tiny = ["data.train=rare", CONSTANT, "optimizer.lr=1e-38", "train.steps=500", "eval.every=0"]
-        tiny += ["checkpoint.every=0", "optimizer.weight_decay=0"]
+        tiny = ["data.train=rare", CONSTANT, "optimizer.lr=1e-38", "optimizer.weight_decay=0"]
+        tiny += ["train.steps=500", "eval.every=0", "checkpoint.every=0"]
         injected = "NaN in the gradient of one sample, alone"
         said = self.refuse_run(injected, [], *tiny, "train.global_batch_size=4", ranks=0)
         batch = int(re.search(r"step (\d+): the gradient", said).group(1)) - 1
@@ -486,7 +488,7 @@ class NonFiniteTest(FaultsCase):
         for zero in (0, 1, 2, 3):
             with self.subTest(zero=zero):
                 injected = f"NaN in the gradient of rank {rank}, dp 2, ZeRO {zero}"
-                words = [f"step {step}: ", "embedding.weight, element", host, "train.non_finite=continue"]
+                words = [f"step {step}: ", "embedding.weight, element", host, "non_finite=continue"]
                 self.refuse_run(injected, words, *tiny, f"parallel.zero={zero}")
 
 

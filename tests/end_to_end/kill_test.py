@@ -281,8 +281,8 @@ class KillsInARowTest(ResumeCase):
         whole = f"{name}-whole"
         self.succeed(*self.arguments(whole, layout, steps), ranks=RANKS)
         self.assert_same_run(whole, name, end)
-        manifests = [(self.checkpoint(n, end) / "manifest.json").read_bytes() for n in (whole, name)]
-        self.assertEqual(*manifests)
+        expected, found = (self.checkpoint(n, end) / "manifest.json" for n in (whole, name))
+        self.assertEqual(expected.read_bytes(), found.read_bytes())
         self.assertEqual(self.files(f"{whole}/checkpoints"), self.files(f"{name}/checkpoints"))
         self.assertEqual(list((self.folder / name).glob("*.tmp-*")), [])
 
@@ -306,11 +306,13 @@ def table(kills):
             sum(k.in_save for k in of_layout),
             sum(k.cut_off for k in of_layout),
             sum(k.after_name for k in of_layout),
-            statistics.median(lost),
+            f"{statistics.median(lost):g}",
             max(lost),
         ]
         lines.append("| " + " | ".join(str(cell) for cell in cells) + " |")
-    lines += ["", "| moment of the kill | kills | in a save | asynchronous | steps lost: most |", "| --- " * 5 + "|"]
+    lines.append("")
+    lines.append("| moment of the kill | kills | in a save | asynchronous | steps lost: most |")
+    lines.append("| --- " * 5 + "|")
     for moment in MOMENTS:
         of_moment = [k for k in kills if k.moment == moment]
         if not of_moment:
