@@ -65,7 +65,6 @@ class DamagedCheckpointTest(FaultsCase):
         return sorted(self.checkpoint("run", step).glob("*.safetensors"))[number]
 
     def check_skipped(self, injected, *words, ranks=0):
-        damaged = self.checkpoint("run", 8)
         shutil.copytree(self.folder / "run", self.folder / "again", symlinks=True)
         result = self.train("again", ranks=ranks)
         said = self.found(
@@ -84,7 +83,6 @@ class DamagedCheckpointTest(FaultsCase):
         else:
             self.assert_same_run("whole", "again", 8)
         shutil.rmtree(self.folder / "again")
-        return damaged
 
     def test_a_flipped_bit(self):
         shard = self.shard(8)
@@ -92,9 +90,9 @@ class DamagedCheckpointTest(FaultsCase):
         data[-100] ^= 4
         shard.write_bytes(data)
         words = ["shard-00000.safetensors: tensor ", "is damaged: checksum", "expected"]
-        damaged = self.check_skipped("flipped bit in a shard", *words)
+        self.check_skipped("flipped bit in a shard", *words)
         self.check_skipped("the same, 2 ranks", *words, "(rank ", ranks=2)
-        self.refuse(["shard-00000.safetensors: tensor"], "inspect", damaged, "--verify")
+        self.refuse(["shard-00000.safetensors: tensor"], "inspect", self.checkpoint("run", 8), "--verify")
 
     def test_a_truncated_shard(self):
         shard = self.shard(8)
@@ -155,7 +153,7 @@ class SaveFaultsCase(FaultsCase):
         result = self.forja("train", "run.yaml", f"output={name}", *self.LONGER, mode, **options)
         self.assertEqual((result.code, len(result.errors)), (1, 1), result)
         warning = rf"warning: step \d+: no checkpoint was saved, the run goes on: .*{pattern}"
-        afterwards = "older ones whole; the end cannot be saved: exit code 1; later goes on"
+        afterwards = "older ones whole; its end not saved: exit code 1; mended, goes on from step 8"
         self.found(injected, result, warning, afterwards)
         self.assertRegex(result.errors[0], f"no checkpoint was saved: .*{pattern}.*goes on from")
         self.assertEqual(len(re.findall(warning, result.err)), 3, result)
@@ -163,9 +161,14 @@ class SaveFaultsCase(FaultsCase):
         self.assert_whole(name, (4, 8))
         self.assertEqual(list(self.disk.glob("*.partial")), [], "nothing half-written")
 
-    def check_goes_on(self, name, **options):
+    def check_goes_on_alone(self, name, **options):
         result = self.train(name, *self.LONGER, **options)
         self.assertRegex(result.err, r"continuing from \S*/step-00000008 \(step 8\)")
+        self.assert_whole(name, (4, 8, 12, 16, 20, 24))
+
+    def check_goes_on(self, name, **options):
+        """As one that could save."""
+        self.check_goes_on_alone(name, **options)
         if not (self.folder / "whole").exists():
             self.train("whole", *self.LONGER, ranks=2)
         self.assert_same_run("whole", name, 24)
@@ -307,6 +310,7 @@ class FullDiskTest(SaveFaultsCase):
                 self.check_no_saves(
                     f"files of limited size, {mode}", name, pattern, mode, preexec=limited
                 )
+                self.check_goes_on_alone(name)
 
 
 class ReadOnlyTest(SaveFaultsCase):
@@ -384,8 +388,7 @@ class PermissionTest(SaveFaultsCase):
                 injected = f"permission denied, checkpoints, {mode}"
                 self.check_no_saves(injected, name, pattern, mode, **self.options)
                 os.chown(self.disk, NOBODY, NOBODY)
-                self.train(name, *self.LONGER, **self.options)
-                self.assert_whole(name, (4, 8, 12, 16, 20, 24))
+                self.check_goes_on_alone(name, **self.options)
 
     def test_a_shard_may_not_be_read(self):
         self.train("run")
