@@ -92,7 +92,8 @@ class DamagedCheckpointTest(FaultsCase):
         words = ["shard-00000.safetensors: tensor ", "is damaged: checksum", "expected"]
         self.check_skipped("flipped bit in a shard", *words)
         self.check_skipped("the same, 2 ranks", *words, "(rank ", ranks=2)
-        self.refuse(["shard-00000.safetensors: tensor"], "inspect", self.checkpoint("run", 8), "--verify")
+        damaged = self.checkpoint("run", 8)
+        self.refuse(["shard-00000.safetensors: tensor"], "inspect", damaged, "--verify")
 
     def test_a_truncated_shard(self):
         shard = self.shard(8)
