@@ -87,7 +87,9 @@ void point_latest_to(const std::string& target) {
   fs::remove(beside, error);
   fs::create_symlink(fs::path(target).filename(), beside, error);
   if (!error) fs::rename(beside, latest, error);
-  if (error) log_warning("{} does not name {}: {}", latest.string(), target, error.message());
+  if (!error) return;
+  log_warning("{} does not name {}: {}", latest.string(), target, error.message());
+  fs::remove(beside, error);
 }
 
 // Checkpoints of later steps are not counted: the run went back behind them, because they are
@@ -107,6 +109,17 @@ void remove_old(const CheckpointOptions& options, int64_t step) {
 }
 
 }  // namespace
+
+void tidy_checkpoints(const std::string& newest) {
+  const fs::path folder = fs::path(newest).parent_path(), name = fs::path(newest).filename();
+  try {
+    remove_partial(folder);
+  } catch (const fs::filesystem_error& e) {
+    log_warning("what is left of a save that was cut off cannot be removed: {}", e.what());
+  }
+  std::error_code error;
+  if (fs::read_symlink(folder / "latest", error) != name) point_latest_to(newest);
+}
 
 // Of what several copies hold, each writes a share: the parameters that begin in its part of all
 // elements.

@@ -2,12 +2,19 @@
 #include "forja/parallel/parameter_sync.h"
 
 #include <algorithm>
+#include <chrono>
 #include <exception>
+#include <thread>
 
 #include "forja/base/error.h"
 #include "forja/ops/elementwise.h"
 
 namespace forja {
+namespace {
+
+constexpr std::chrono::seconds kMoment{1};
+
+}  // namespace
 
 ParameterSync::ParameterSync(ParameterStore& store, Mesh& mesh, TimeSplit& times, Arena& weights,
                              Arena& gradients)
@@ -37,13 +44,19 @@ ParameterSync::ParameterSync(ParameterStore& store, Mesh& mesh, TimeSplit& times
   }
 }
 
-// Not while an error ends the run: what is under way may wait for a rank that is gone.
+// What is under way uses memory that ends after this. While an error ends the run, it may wait for
+// a rank that is gone: then it has a moment, which is enough where all ranks have met the error.
 ParameterSync::~ParameterSync() {
-  if (std::uncaught_exceptions() > 0) return;
   std::vector<Event> events = published_;
   for (const WeightSlot& slot : weight_slots_) events.push_back(slot.gathered);
   for (const GradientSlot& slot : gradient_slots_) events.push_back(slot.done);
+  for (const Reduction& reduction : reductions_) events.push_back(reduction.scattered);
+  const bool failed = std::uncaught_exceptions() > 0;
+  const auto end = std::chrono::steady_clock::now() + kMoment;
   for (const Event& event : events) {
+    while (failed && !event.done() && std::chrono::steady_clock::now() < end)
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    if (failed && !event.done()) return;
     try {
       event.wait();
     } catch (...) {  // told to whoever uses the weights; nobody does any more

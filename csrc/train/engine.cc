@@ -362,7 +362,7 @@ StepResult TrainEngine::step(int64_t step, double lr, int64_t num_microbatches, 
     sync_->publish_weights();
   }
   note("waiting for the end of the step");
-  result.loss = local_loss(num_microbatches);
+  result.loss = result.own_loss = local_loss(num_microbatches);
   result.gradient_norm = optimizer_->gradient_norm();
   result.skipped = !std::isfinite(result.gradient_norm);
   for (int64_t m = 0; m < num_microbatches; ++m) {
@@ -443,17 +443,6 @@ TrainEngine::Evaluation TrainEngine::evaluate(int64_t num_microbatches, const Fi
   mesh_->world->all_reduce(make_tensor(sums, DType::f64, {2}), ReduceOp::sum, {"evaluation"})
       .wait();
   return {sums[0], int64_t(sums[1])};
-}
-
-std::string TrainEngine::first_non_finite_gradient() const {
-  for (const auto& p : store_.all()) {
-    const int64_t at = p->begin < p->end ? find_non_finite(context_, p->reduced_gradient) : -1;
-    if (at >= 0) {
-      return fmt::format("{}, element {} of {}", p->spec.name, p->begin + at,
-                         p->block.num_elements());
-    }
-  }
-  return "";
 }
 
 }  // namespace forja

@@ -5,7 +5,6 @@
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
-#include "forja/base/error.h"
 #include "forja/base/file.h"
 
 namespace forja {
@@ -32,11 +31,10 @@ std::string lines_up_to(const std::string& text, int64_t last_step) {
 
 }  // namespace
 
-MetricsLog::MetricsLog(const std::string& path, int64_t last_step) : path_(path) {
+MetricsLog::MetricsLog(const std::string& path, int64_t last_step) {
   if (std::filesystem::exists(path))
     write_file(path, last_step > 0 ? lines_up_to(read_file(path), last_step) : "");
-  file_.open(path, std::ios::app);
-  if (!file_) fail("cannot write {}", path);
+  file_ = std::make_unique<AppendFile>(path, AppendFile::Open::existing_or_new);
 }
 
 void MetricsLog::add(const StepMetrics& m) {
@@ -54,7 +52,7 @@ void MetricsLog::add(const StepMetrics& m) {
                {"skipped", m.skipped}};
   for (size_t i = 0; i < TimeSplit::kKinds; ++i)
     line["time"][time_kind_name(TimeKind(i))] = m.time_s[i];
-  file_ << line.dump() << '\n';
+  file_->add(line.dump() + "\n");
 }
 
 void MetricsLog::add(int64_t step, const std::map<std::string, EvaluationMetrics>& evaluations) {
@@ -64,12 +62,7 @@ void MetricsLog::add(int64_t step, const std::map<std::string, EvaluationMetrics
                           {"perplexity", number(std::exp(e.loss))},
                           {"tokens", e.num_targets}};
   }
-  file_ << line.dump() << '\n';
-}
-
-void MetricsLog::flush() {
-  file_.flush();
-  if (!file_) fail("cannot write {}: is the disk full?", path_);
+  file_->add(line.dump() + "\n");
 }
 
 }  // namespace forja

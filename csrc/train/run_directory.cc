@@ -37,6 +37,30 @@ std::string batch_of(RunConfig& c) {
                      c.train.batch_ramp.start, c.train.batch_ramp.steps);
 }
 
+// The first part in which the run of a resolved configuration is another one; "" where none is.
+std::string difference(const RunConfig& config, const std::string& resolved) {
+  const RunConfig other = read_run_config_text(read_file(resolved), resolved);
+  const std::pair<const char*, std::string (*)(RunConfig&)> parts[] = {
+      {"model", model_of},
+      {"data", data_of},
+      {"optimizer", optimizer_of},
+      {"train.seed", seed_of},
+      {"train.precision", precision_of},
+      {"train.global_batch_size", batch_of}};
+  for (const auto& [name, part] : parts)
+    if (identity(config, part) != identity(other, part)) return name;
+  return "";
+}
+
+// What writes that were cut off have left beside their files.
+void remove_temporary(const std::string& directory) {
+  for (const auto& item : std::filesystem::directory_iterator(directory)) {
+    std::error_code ignored;
+    if (item.path().filename().string().find(".tmp-") != std::string::npos)
+      std::filesystem::remove(item.path(), ignored);
+  }
+}
+
 }  // namespace
 
 std::vector<std::string> RunDirectory::find_resume(const RunConfig& config) const {
@@ -54,26 +78,24 @@ std::vector<std::string> RunDirectory::find_resume(const RunConfig& config) cons
         "output",
         path_);
   }
-  const RunConfig other = read_run_config_text(read_file(this->config()), this->config());
-  const std::pair<const char*, std::string (*)(RunConfig&)> parts[] = {
-      {"model", model_of},
-      {"data", data_of},
-      {"optimizer", optimizer_of},
-      {"train.seed", seed_of},
-      {"train.precision", precision_of},
-      {"train.global_batch_size", batch_of}};
-  for (const auto& [name, part] : parts) {
-    if (identity(config, part) == identity(other, part)) continue;
+  const std::string part = difference(config, this->config());
+  if (!part.empty()) {
     fail_input(
         "{} already holds another run: \"{}\" differs from {}. Give another name or output, or "
         "remove it",
-        path_, name, this->config());
+        path_, part, this->config());
   }
   return list_checkpoints(checkpoints());
 }
 
+void RunDirectory::check_own(const RunConfig& config, const std::string& checkpoint) const {
+  const std::string part = difference(config, checkpoint + "/config.yaml");
+  if (!part.empty()) fail_input("it is of another run: \"{}\" differs in its config.yaml", part);
+}
+
 void RunDirectory::prepare(const RunConfig& config) const {
   make_directories(path_);
+  remove_temporary(path_);
   make_directories(tensorboard());
   make_directories(checkpoints());
   write_file(this->config(), config.to_yaml());

@@ -40,8 +40,11 @@ void RunSaver::save(const TrainState& state, bool must) {
     if (must || !is_async_) writer_.wait();
     on_progress(began_);
   } catch (const Error& e) {
-    if (must) throw;
-    warn(e);
+    if (!must) return warn(e);
+    fail(
+        "step {}: no checkpoint was saved: {}. Older ones are whole: once that is mended, the same "
+        "command goes on from the newest",
+        state.step, e.what());
   }
 }
 

@@ -1,15 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "forja/train/tensorboard_writer.h"
 
-#include <fcntl.h>
 #include <unistd.h>
 
 #include <array>
 #include <bit>
-#include <cerrno>
 #include <chrono>
 #include <cstdlib>
-#include <cstring>
 #include <filesystem>
 #include <system_error>
 
@@ -19,7 +16,7 @@
 namespace forja {
 namespace {
 
-constexpr size_t kBufferBytes = 64 << 10;
+constexpr int64_t kBufferBytes = 64 << 10;
 constexpr std::string_view kFilePrefix = "events.out.tfevents.";
 
 constexpr std::array<uint32_t, 256> make_crc_table() {
@@ -125,63 +122,34 @@ uint32_t masked_crc32c(std::string_view bytes) {
 
 TensorboardWriter::TensorboardWriter(const std::string& directory, int64_t first_step) {
   make_directories(directory);
+  std::string path;
   try {
     const int64_t time = std::max(int64_t(unix_time_s()), newest_file_time(directory) + 1);
-    path_ =
-        fmt::format("{}/{}{:010d}.{}.{}", directory, kFilePrefix, time, host_name(), ::getpid());
+    path = fmt::format("{}/{}{:010d}.{}.{}", directory, kFilePrefix, time, host_name(), ::getpid());
   } catch (const std::filesystem::filesystem_error& error) {
     fail("cannot list the TensorBoard folder {}: {}", directory, error.code().message());
   }
-  fd_ = ::open(path_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_APPEND | O_CLOEXEC, 0644);
-  if (fd_ < 0) fail("cannot write {}: {}", path_, std::strerror(errno));
+  file_ = std::make_unique<AppendFile>(path, AppendFile::Open::new_only);
   append_record(encode_event(unix_time_s(), 0, 3, "brain.Event:2"));
   std::string session;
   append_key(session, 1, Wire::varint);
   append_varint(session, 1);  // SessionLog {SessionStatus status = 1}, START = 1
   append_record(encode_event(unix_time_s(), first_step, 7, session));
-  try {
-    flush();
-  } catch (...) {
-    ::close(fd_);
-    throw;
-  }
-}
-
-TensorboardWriter::~TensorboardWriter() {
-  try {
-    flush();
-  } catch (const Error&) {  // a destructor has nobody to tell
-  }
-  ::close(fd_);
+  if (!flush()) fail("cannot write {}", path);
 }
 
 void TensorboardWriter::add_scalar(std::string_view tag, int64_t step, double value) {
   append_record(encode_event(unix_time_s(), step, 5, encode_summary(tag, float(value))));
-  if (buffer_.size() >= kBufferBytes) flush();
-}
-
-void TensorboardWriter::flush() {
-  size_t written = 0;
-  while (written < buffer_.size()) {
-    const ssize_t n = ::write(fd_, buffer_.data() + written, buffer_.size() - written);
-    if (n < 0 && errno == EINTR) continue;
-    if (n <= 0) {
-      const int error = errno;
-      buffer_.erase(0, written);  // a later flush goes on where this one stopped
-      fail("cannot write {}: {}", path_, std::strerror(n < 0 ? error : ENOSPC));
-    }
-    written += size_t(n);
-  }
-  buffer_.clear();
+  if (file_->pending_bytes() >= kBufferBytes) flush();
 }
 
 void TensorboardWriter::append_record(std::string_view data) {
-  std::string length;
-  append_fixed(length, uint64_t(data.size()));
-  buffer_ += length;
-  append_fixed(buffer_, masked_crc32c(length));
-  buffer_ += data;
-  append_fixed(buffer_, masked_crc32c(data));
+  std::string record;
+  append_fixed(record, uint64_t(data.size()));
+  append_fixed(record, masked_crc32c(record));
+  record += data;
+  append_fixed(record, masked_crc32c(data));
+  file_->add(record);
 }
 
 }  // namespace forja

@@ -13,6 +13,7 @@
 
 #include "csrc/train/agreement.h"
 #include "csrc/train/engine_config.h"
+#include "csrc/train/non_finite.h"
 #include "csrc/train/run_saver.h"
 #include "csrc/train/run_watch.h"
 #include "csrc/train/stop_wish.h"
@@ -114,7 +115,6 @@ class Trainer {
     if (leader()) check_writable(directory_.path());
     // Nobody writes before everybody has looked.
     world_.communicator().barrier({"run directory"}).wait();
-    watch_.keep_in(directory_.flight());
     verify(checkpoints);
     make_engine(checkpoints);
     if (state_.step >= total_steps_) {
@@ -122,6 +122,8 @@ class Trainer {
       return ExitCode::ok;
     }
     if (leader()) open_outputs();
+    check_shared(world_, directory_.run());
+    watch_.keep_in(directory_.flight());
     if (config_.train.trace_steps > 0) trace_ = std::make_unique<StepTrace>(*engine_, mesh_);
     Progress progress(state_.step + 1, total_steps_, config_.train.log_every);
     while (state_.step < total_steps_) {
@@ -227,6 +229,7 @@ class Trainer {
     for (const std::string& path : checkpoints) {
       std::string problem;
       try {
+        directory_.check_own(config_, path);
         load_weights(engine, path);
       } catch (const std::exception& e) {
         problem = e.what();
@@ -290,6 +293,7 @@ class Trainer {
                                         world_.communicator());
     const std::string resume = load_newest(*engine_, checkpoints);
     if (!resume.empty()) log_resumed(resume);
+    if (!resume.empty() && leader()) tidy_checkpoints(resume);
     if (resume.empty() && !config_.init.from.empty())
       log_info("starting from the weights of {}", config_.init.from);
     engine_->weights_changed();
@@ -360,6 +364,7 @@ class Trainer {
     state_.samples += batch;
     state_.tokens += result.num_targets;
     state_.num_updates = engine_->optimizer().num_updates();
+    own_loss_ = result.own_loss;
     stop_votes_ = result.votes;
     stop_wish_.took_step(seconds_since(begin));
 
@@ -386,12 +391,8 @@ class Trainer {
   void on_non_finite(const StepMetrics& metrics) {
     if (config_.train.non_finite == "continue") return;
     saver_->finish();  // of an earlier step, to go on from
-    const std::string where =
-        first_of_ranks(world_.communicator(), engine_->first_non_finite_gradient());
-    fail(
-        "step {}: the gradient is not finite (loss {}); first in {}. The weights were not changed; "
-        "train.non_finite=continue skips such steps",
-        metrics.step, metrics.loss, where.empty() ? "the sum over ranks" : where);
+    fail("step {}: the gradient is not finite (loss {}); first in {}", metrics.step, metrics.loss,
+         explain_non_finite(engine_->context(), engine_->store(), own_loss_, world_));
   }
 
   void evaluate() {
@@ -501,6 +502,7 @@ class Trainer {
   double load_time_s_ = 0.0;
   const char* stop_reason_ = nullptr;  // of this rank
   int64_t stop_votes_ = 0;             // ranks that have one
+  double own_loss_ = 0.0;              // of this rank's samples in the last step
   double matmul_flops_ = 0.0;          // of this rank, measured
   PeakFlops peak_;                     // of this rank
   std::unique_ptr<MetricsLog> metrics_;

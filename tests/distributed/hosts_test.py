@@ -114,6 +114,16 @@ class HostsTest(ClusterTest):
             errors.read_text(), rf"rank 1 on host {NAMES[1]}: no sign of life for \d+ s"
         )
 
+    def test_the_run_directory_is_not_shared(self):
+        for folder in ("run", "private"):
+            (self.folder / folder).mkdir()
+        self.mount_on_node2("private", "run")
+        result = self.mpirun(f"output={self.folder / 'run'}")
+        words = ["host node2 (rank 1) does not see", "run/run.json as host node1 has written it"]
+        self.assert_refused(result, *words, "give another output")
+        self.assertEqual(self.files("private"), [])
+        self.assertEqual((self.folder / "run/metrics.jsonl").read_text(), "", "no step was done")
+
 
 if __name__ == "__main__":
     unittest.main()

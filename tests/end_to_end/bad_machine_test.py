@@ -1,16 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Folders that cannot be written, full disks, taken run directories, ranks that fail."""
+"""Folders that cannot be written, taken run directories, ranks that fail."""
 
 import os
-import resource
 import shutil
 import subprocess
 import time
 import unittest
 
 from forja_testing import FORJA, ForjaTest, children, is_root, kill
-
-NOBODY = 65534
 
 
 class RunDirectoryFaultsTest(ForjaTest):
@@ -63,95 +60,14 @@ class RunDirectoryFaultsTest(ForjaTest):
             closed.chmod(0o555)
             self.addCleanup(closed.chmod, 0o755)
             self.refuse_run([*words, "Permission denied"], "output=closed/run")
-        elif mount(self, closed, "ro"):
+        else:
+            self.mount(closed, "ro")
             self.refuse_run([*words, "Read-only file system"], "output=closed/run")
 
     def test_the_config_of_a_run_is_damaged(self):
         self.train("run")
         (self.folder / "run/config.yaml").write_text("name: [")
         self.refuse_run(["run/config.yaml:1:"], "output=run")
-
-
-def mount(test, folder, options):
-    """A small file system at `folder`; where that is not allowed, skips the test."""
-    command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
-    if subprocess.run(command, capture_output=True, check=False).returncode != 0:
-        test.skipTest("mounting a tmpfs is not allowed here")
-    test.addCleanup(subprocess.run, ["umount", str(folder)], check=False)
-    return True
-
-
-class FullDiskTest(ForjaTest):
-    STEPS = ["train.steps=24", "checkpoint.every=4", "eval.every=0"]
-
-    def assert_checkpoints_are_whole(self, name):
-        for path in (self.folder / name / "checkpoints").iterdir():
-            self.assertFalse(path.name.endswith(".partial"), "nothing half-written")
-            self.succeed("inspect", path, "--verify")
-
-    def test_full_disk(self):
-        self.check_full_disk("checkpoint.async=false")
-
-    def test_full_disk_while_steps_go_on(self):
-        self.check_full_disk("checkpoint.async=true")
-
-    def check_full_disk(self, mode):
-        if not is_root():
-            self.skipTest("mounting needs root")
-        disk = self.folder / "disk"
-        disk.mkdir()
-        mount(self, disk, "size=2m")
-        result = self.forja("train", "run.yaml", "output=disk/run", *self.STEPS, mode)
-        self.assertEqual((result.code, len(result.errors)), (1, 1), result)
-        self.assertIn("No space left on device", result.errors[0])
-        self.assertRegex(result.err, r"warning: step \d+: no checkpoint was saved, the run goes on")
-        self.assert_checkpoints_are_whole("disk/run")
-        # With room for them, the run goes on to what it would have been.
-        subprocess.run(["mount", "-o", "remount,size=64m", str(disk)], check=True)
-        self.train("disk/run", *self.STEPS, mode)
-        self.train("whole", *self.STEPS)
-        self.assertEqual(self.weights("whole", 24), self.weights("disk/run", 24))
-        self.assertEqual(self.lasting_metrics("whole"), self.lasting_metrics("disk/run"))
-
-    def test_no_room_at_all(self):
-        if not is_root():
-            self.skipTest("mounting needs root")
-        disk = self.folder / "disk"
-        disk.mkdir()
-        mount(self, disk, "size=64k")
-        (disk / "ballast").write_bytes(bytes(15 * 4096))
-        words = ["cannot write", "No space left on device"]
-        self.refuse(words, "train", "run.yaml", "output=disk/run", code=1)
-        self.refuse(
-            words, "tokenize", "text.txt", "--tokenizer=tokenizer.json", "--out=disk/out", code=1
-        )
-        train = ["tokenizer", "train", "text.txt", "--vocab-size=300"]
-        self.refuse(words, *train, "--out=disk/out.json", code=1)
-        self.train("run")
-        self.refuse(words, "report", "run", "--html=disk/report.html", code=1)
-        left = [name for name in self.files("disk") if not name.startswith("run")]
-        self.assertEqual(left, ["ballast"], "nothing half-written")
-
-    def test_files_of_limited_size(self):
-        limit = 200_000  # below a shard
-
-        def limited():
-            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-
-        for mode in ("false", "true"):
-            with self.subTest(mode=mode):
-                self.check_limited(f"output=run-{mode}", f"checkpoint.async={mode}", limited, limit)
-
-    def check_limited(self, output, mode, limited, limit):
-        run = output.removeprefix("output=")
-        result = self.forja("train", "run.yaml", output, *self.STEPS, mode, preexec=limited)
-        self.assertEqual((result.code, len(result.errors)), (1, 1), result)
-        self.assertIn(
-            f"shard-00000.safetensors after {limit} bytes: File too large", result.errors[0]
-        )
-        self.assertEqual(result.err.count("no checkpoint was saved, the run goes on"), 5)
-        self.assertEqual(self.files(f"{run}/checkpoints"), [])
-        self.assertEqual(len(self.losses(run)), 24)
 
 
 class FailingRankTest(ForjaTest):

@@ -181,16 +181,19 @@ class ForjaTest(unittest.TestCase):
             self.assertEqual(last, result.errors[0], "one line")
         return result
 
-    def start(self, *arguments, ranks=0):
-        """A command that goes on in the background; killed at the end of the test at the latest."""
-        process = subprocess.Popen(
-            command_line(arguments, ranks),
-            cwd=self.folder,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            env=ENVIRONMENT,
-        )
-        self.addCleanup(process.stderr.close)
+    def start(self, *arguments, ranks=0, log=None):
+        """A command that goes on in the background; killed at the end of the test at the latest.
+        What it says goes into the file `log`, or waits in its stderr."""
+        with open(log or os.devnull, "wb") as file:
+            process = subprocess.Popen(
+                command_line(arguments, ranks),
+                cwd=self.folder,
+                stdout=subprocess.DEVNULL,
+                stderr=file if log else subprocess.PIPE,
+                env=ENVIRONMENT,
+            )
+        if process.stderr:
+            self.addCleanup(process.stderr.close)
         self.addCleanup(process.wait)
         self.addCleanup(process.kill)
         return process
@@ -199,9 +202,21 @@ class ForjaTest(unittest.TestCase):
         end = time.monotonic() + TIMEOUT_S
         while not condition():
             if process and process.poll() is not None:
-                self.fail(f"ended before {what}: {process.stderr.read().decode()}")
+                said = process.stderr.read().decode() if process.stderr else ""
+                self.fail(f"ended before {what}: {said}")
             self.assertLess(time.monotonic(), end, f"waited too long for {what}")
             time.sleep(0.002)
+
+    def mount(self, folder, options):
+        """A small file system at `folder`, until the end of the test; skips it where that is not
+        allowed."""
+        if not is_root():
+            self.skipTest("mounting needs root")
+        folder.mkdir(parents=True, exist_ok=True)
+        command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
+        if subprocess.run(command, capture_output=True, check=False).returncode != 0:
+            self.skipTest("mounting a tmpfs is not allowed here")
+        self.addCleanup(subprocess.run, ["umount", str(folder)], check=False)
 
     # What a run left
 

@@ -18,7 +18,9 @@ class ResumeCase(ForjaTest):
         return max(steps, default=0)
 
     def assert_same_run(self, expected, found, step):
-        self.assertEqual(self.weights(expected, step), self.weights(found, step))
+        a, b = self.weights(expected, step), self.weights(found, step)
+        self.assertEqual(a.keys(), b.keys())
+        self.assertEqual([key for key in a if a[key] != b[key]], [], "tensors that differ")
         self.assertEqual(self.lasting_metrics(expected), self.lasting_metrics(found))
         steps = [line["step"] for line in self.metrics(found) if "loss" in line]
         self.assertEqual(steps, list(range(1, step + 1)), "no gap and no doubled step")
@@ -114,6 +116,23 @@ class ResumeTest(ResumeCase):
         self.train("parts")
         self.assert_same_run("whole", "parts", 8)
         self.assertEqual(self.files("whole/checkpoints"), self.files("parts/checkpoints"))
+
+    def test_what_a_kill_leaves_is_removed_before_the_next_save(self):
+        """Also of a run that was killed just after its last one, which is otherwise left alone."""
+        self.train("run")
+        before = self.files("run")
+        (self.folder / "run/checkpoints/step-00000004.partial").mkdir()
+        latest = self.folder / "run/checkpoints/latest"
+        latest.unlink()
+        latest.symlink_to("step-00000004")
+        self.assertIn("has already done its 8 steps", self.train("run").err)
+        self.assertEqual(self.files("run"), before)
+        self.assertEqual(latest.readlink().name, "step-00000008")
+        (self.folder / "run/config.yaml.tmp-123").write_text("name: ")
+        shutil.rmtree(self.checkpoint("run", 8))
+        self.train("run")
+        events = [name for name in self.files("run") if "tfevents" in name]
+        self.assertEqual(len(self.files("run")), len(before) + len(events) - 1)
 
     def test_stop_at_a_step_and_go_on(self):
         self.train("whole", CONSTANT, "eval.every=3")

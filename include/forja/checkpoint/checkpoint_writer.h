@@ -49,6 +49,11 @@ class CheckpointParts {
   bool copies_;
 };
 
+// Before a run goes on from its newest checkpoint: removes what a killed one left half-written in
+// the folder of its checkpoints, and lets `latest` name that one. What it cannot do waits for the
+// next save.
+void tidy_checkpoints(const std::string& newest);
+
 struct CheckpointOptions {
   std::string directory;    // of the run's checkpoints
   std::string config_yaml;  // resolved

@@ -62,7 +62,8 @@ struct MemoryPlan {
 };
 
 struct StepResult {
-  double loss = 0.0;  // mean over the targets of the global batch
+  double loss = 0.0;      // mean over the targets of the global batch
+  double own_loss = 0.0;  // of this rank's samples, their sum; 0 where the rank computes none
   double gradient_norm = 0.0;
   bool skipped = false;     // non-finite gradients: nothing changed
   int64_t num_targets = 0;  // global
@@ -107,10 +108,6 @@ class TrainEngine {
   };
   // Sums over every rank.
   Evaluation evaluate(int64_t num_microbatches, const Fill& fill);
-
-  // The first parameter of this rank whose gradient is not finite:
-  // "layers.3.mlp.up.weight, element 17"; empty where all are.
-  std::string first_non_finite_gradient() const;
 
   const Context& context() const { return context_; }
   ParameterStore& store() { return store_; }

@@ -4,10 +4,11 @@
 #pragma once
 
 #include <cstdint>
-#include <fstream>
 #include <map>
+#include <memory>
 #include <string>
 
+#include "forja/base/append_file.h"
 #include "forja/train/engine.h"
 
 namespace forja {
@@ -33,13 +34,14 @@ class MetricsLog {
   // a last line that was cut short.
   MetricsLog(const std::string& path, int64_t last_step);
 
+  // Into memory, until flush().
   void add(const StepMetrics& metrics);
   void add(int64_t step, const std::map<std::string, EvaluationMetrics>& evaluations);
-  void flush();
+  // What cannot be written waits for the next one.
+  void flush() { file_->flush(); }
 
  private:
-  std::string path_;
-  std::ofstream file_;
+  std::unique_ptr<AppendFile> file_;
 };
 
 }  // namespace forja

@@ -27,7 +27,11 @@ class RunDirectory {
   // another run (naming what differs), or any run while train.resume is never. Writes nothing.
   std::vector<std::string> find_resume(const RunConfig& config) const;
 
-  // Makes the folders and writes config.yaml. Throws when the directory cannot be written.
+  // Throws bad_input, naming what differs, when a checkpoint in this folder is of another run.
+  void check_own(const RunConfig& config, const std::string& checkpoint) const;
+
+  // Removes what a killed run left half-written, makes the folders and writes config.yaml. Throws
+  // when the directory cannot be written.
   void prepare(const RunConfig& config) const;
 
  private:

@@ -12,8 +12,11 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <string_view>
+
+#include "forja/base/append_file.h"
 
 namespace forja {
 
@@ -23,8 +26,7 @@ uint32_t crc32c(std::string_view bytes);
 uint32_t masked_crc32c(std::string_view bytes);
 
 // Appends scalar events to one new file, `<directory>/events.out.tfevents.<unix
-// time>.<host>.<pid>`. Not thread-safe; one rank of a run holds it. Every function throws
-// Error(failed) where the file cannot be written.
+// time>.<host>.<pid>`. Not thread-safe; one rank of a run holds it.
 class TensorboardWriter {
  public:
   // Makes the directory where needed, and a new file in it that sorts after those it already holds
@@ -32,12 +34,8 @@ class TensorboardWriter {
   // clock is behind or two runs share a second). `first_step` is the first step that will be added:
   // 1 in a new run, k + 1 in one that resumes from the checkpoint of step k; values of that step
   // and later ones in older files no longer show. The file is on disk, with its header, when the
-  // constructor returns.
+  // constructor returns, which throws Error(failed) where it cannot be written.
   TensorboardWriter(const std::string& directory, int64_t first_step);
-  TensorboardWriter(const TensorboardWriter&) = delete;
-  TensorboardWriter& operator=(const TensorboardWriter&) = delete;
-  // Flushes; a failure here is silent, so flush() last where that matters.
-  ~TensorboardWriter();
 
   // One value of the curve `tag`, e.g. "train/loss", stamped with the present time and kept in
   // single precision. Stays in memory until flush(), or until 64 KiB have gathered. NaN and
@@ -45,16 +43,15 @@ class TensorboardWriter {
   void add_scalar(std::string_view tag, int64_t step, double value);
 
   // Hands what has gathered to the operating system: it survives a crash of the process, not of the
-  // machine.
-  void flush();
+  // machine. What cannot be written waits for the next flush; false then.
+  bool flush() { return file_->flush(); }
 
-  const std::string& path() const { return path_; }
+  const std::string& path() const { return file_->path(); }
 
  private:
   void append_record(std::string_view data);
 
-  std::string path_, buffer_;
-  int fd_ = -1;
+  std::unique_ptr<AppendFile> file_;
 };
 
 }  // namespace forja
