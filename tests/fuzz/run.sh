@@ -3,7 +3,7 @@
 # Builds the fuzzers (preset fuzz: Clang, libFuzzer, AddressSanitizer, UndefinedBehaviorSanitizer) and runs each from its
 # corpus, two at a time. Prints a table; fails where a fuzzer found something, which is then in build/fuzz/findings.
 #   tests/fuzz/run.sh [--runs N] [--keep] [reader ...]     default: 20000 executions of each reader
-# --keep adds what reaches new code to tests/fuzz/corpus, and leaves out what reaches nothing new.
+# --keep adds to tests/fuzz/corpus, of inputs of 1 KiB at most, those that reach code that nothing there reaches.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -20,6 +20,7 @@ if ((${#readers[@]} == 0)); then
   for target in tests/fuzz/*_fuzz.cc; do readers+=("$(basename "$target" _fuzz.cc)"); done
 fi
 
+examples/packages.sh clang libclang-rt-dev libomp-dev
 cmake --preset fuzz >/dev/null
 cmake --build --preset fuzz --parallel 2
 
@@ -56,11 +57,10 @@ done
 
 if $keep; then
   for reader in "${readers[@]}"; do
-    merged=$(mktemp -d)
-    "build/fuzz/${reader}_fuzz" -merge=1 -max_len=8192 -close_fd_mask=3 "$merged" "tests/fuzz/corpus/$reader" \
-      "build/fuzz/corpus/$reader" 2>/dev/null
-    cp -n "$merged"/* "tests/fuzz/corpus/$reader/"
-    rm -rf "$merged"
+    small=$(mktemp -d)
+    find "build/fuzz/corpus/$reader" -type f -size -1025c -exec cp -t "$small" {} +
+    "build/fuzz/${reader}_fuzz" -merge=1 -set_cover_merge=1 -close_fd_mask=3 "tests/fuzz/corpus/$reader" "$small" \
+      >"build/fuzz/$reader.merge.log" 2>&1
   done
 fi
 exit "$status"
