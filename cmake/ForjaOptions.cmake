@@ -21,6 +21,17 @@ if(FORJA_SANITIZE)
   target_link_options(forja_flags INTERFACE -fsanitize=${FORJA_SANITIZE})
 endif()
 
+# Folders of sources that fuzzers link and never run: sanitizers would take minutes on vector code.
+function(forja_not_fuzzed)
+  if(NOT FORJA_SANITIZE MATCHES "fuzzer")
+    return()
+  endif()
+  foreach(folder ${ARGN})
+    file(GLOB sources ${CMAKE_SOURCE_DIR}/${folder}/*.cc)
+    set_source_files_properties(${sources} PROPERTIES COMPILE_OPTIONS "-O0;-g0;-fno-sanitize=all")
+  endforeach()
+endfunction()
+
 # CUDA is optional: the layers swap whole files (csrc/<layer>/cuda against csrc/<layer>/no_cuda).
 set(FORJA_HAS_CUDA OFF)
 if(NOT FORJA_CUDA STREQUAL "OFF")

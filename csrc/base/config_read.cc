@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cctype>
 #include <charconv>
+#include <cmath>
 #include <filesystem>
 #include <set>
 
@@ -41,6 +42,7 @@ namespace {
 struct Origin {
   std::string file;                                     // of the mapping being read
   const std::map<std::string, std::string>* overrides;  // dotted path -> text of the override
+  OtherFiles others = OtherFiles::read;
 };
 
 class Reader : public ConfigVisitor {
@@ -124,10 +126,11 @@ class Reader : public ConfigVisitor {
 
   void section_or_file_of(const char* key, const char* doc, const Body& body) override {
     known_.insert(key);
-    if (!has(key) || !node_[key].IsScalar()) return section_of(key, doc, body);
+    const bool is_file = has(key) && node_[key].IsScalar() && origin_.others == OtherFiles::read;
+    if (!is_file) return section_of(key, doc, body);
     std::string file = node_[key].Scalar();
     file = absolute_path(file, overridden(full(key)));
-    if (!std::filesystem::exists(file)) {
+    if (!file_exists(file)) {
       fail_input("{}: {}: no such file: {}", where(key, node_[key]), full(key), file);
     }
     YAML::Node child;
@@ -194,7 +197,7 @@ class Reader : public ConfigVisitor {
     const char* end = text.data() + text.size();
     const auto [at, error] =
         std::from_chars(text.data() + (text.starts_with('+') ? 1 : 0), end, out);
-    return error == std::errc() && at == end;
+    return error == std::errc() && at == end && std::isfinite(out);
   }
   static bool parse_text(const std::string& text, std::string& out) {
     out = text;
@@ -276,7 +279,7 @@ class Reader : public ConfigVisitor {
 
 void read_config_text(const std::string& text, const std::string& name,
                       const std::vector<std::string>& overrides,
-                      const std::function<void(ConfigVisitor&)>& visit) {
+                      const std::function<void(ConfigVisitor&)>& visit, OtherFiles others) {
   if (int64_t bad = 0; !is_valid_utf8(text, &bad)) {
     const auto at = text.begin() + bad;
     fail_input("{}:{}: not UTF-8: wrong byte 0x{:02x}; expected a YAML file", name,
@@ -308,7 +311,7 @@ void read_config_text(const std::string& text, const std::string& name,
       fail_input("command line ({}): {}", item, e.msg);
     }
   }
-  Reader reader(root, "", {name, &parsed});
+  Reader reader(root, "", {name, &parsed, others});
   visit(reader);
   reader.finish();
 }

@@ -17,8 +17,12 @@
 namespace forja {
 namespace fs = std::filesystem;
 
-MappedFile::MappedFile(const std::string& path) {
-  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+MappedFile::MappedFile(const std::string& path, Links links) {
+  // Without O_NONBLOCK, a pipe would wait for somebody to write into it.
+  const int no_links = links == Links::refuse ? O_NOFOLLOW : 0;
+  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | no_links);
+  if (fd < 0 && errno == ELOOP && no_links)
+    fail_input("{} is a symbolic link, which may lead anywhere: put the file itself there", path);
   if (fd < 0) fail_input("cannot open {}: {}", path, std::strerror(errno));
   struct stat info {};
   if (::fstat(fd, &info) != 0 || !S_ISREG(info.st_mode)) {
@@ -65,11 +69,13 @@ void MappedFile::release(int64_t begin, int64_t bytes) const {
   }
 }
 
-std::string read_file(const std::string& path) { return std::string(MappedFile(path).text()); }
+std::string read_file(const std::string& path, Links links) {
+  return std::string(MappedFile(path, links).text());
+}
 
 AtomicFile::AtomicFile(std::string path) : path_(std::move(path)) {
   temporary_ = fmt::format("{}.tmp-{}", path_, ::getpid());
-  fd_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+  fd_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0644);
   if (fd_ < 0) fail("cannot write {}: {}", path_, std::strerror(errno));
 }
 
@@ -141,6 +147,16 @@ void sync_directory(const std::string& path) {
   const int result = ::fsync(fd);
   ::close(fd);
   if (result != 0) fail("cannot sync the directory {}: {}", path, std::strerror(errno));
+}
+
+bool file_exists(const std::string& path) {
+  std::error_code nobody_may_look;
+  return fs::exists(path, nobody_may_look);
+}
+
+bool is_file_name(std::string_view name) {
+  return !name.empty() && name[0] != '.' &&
+         name.find_first_of(std::string_view("/\\\0", 3)) == name.npos;
 }
 
 std::string resolve_path(const std::string& path, const std::string& base_file) {

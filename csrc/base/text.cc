@@ -8,6 +8,12 @@
 namespace forja {
 namespace {
 
+// Too far for a slip of the keys: more than a third of the longer one, whatever the letters are.
+bool lengths_differ(std::string_view a, std::string_view b) {
+  const size_t longer = std::max(a.size(), b.size()), shorter = std::min(a.size(), b.size());
+  return (longer - shorter) * 3 > longer + 2;
+}
+
 // Optimal string alignment distance.
 int edit_distance(std::string_view a, std::string_view b) {
   std::vector<std::vector<int>> d(a.size() + 1, std::vector<int>(b.size() + 1));
@@ -31,6 +37,7 @@ std::string nearest_name(std::string_view word, const std::vector<std::string>& 
   std::string best;
   int best_distance = 1 << 20;
   for (const std::string& candidate : candidates) {
+    if (lengths_differ(word, candidate)) continue;  // also of a word of any length at all
     const int distance = edit_distance(word, candidate);
     if (distance < best_distance) {
       best_distance = distance;

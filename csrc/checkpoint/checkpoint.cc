@@ -140,6 +140,8 @@ std::vector<float> CheckpointWeights::read(const std::string& parameter,
                                            const std::vector<int64_t>& shape) const {
   CheckpointReader& reader = files_->reader;
   const auto& parts = parts_of(reader, "model/" + parameter, shape);
+  for (const CheckpointReader::Stored& stored : parts) reader.open(stored);
+  // Only now: as large as the manifest says, which the files have been seen to be.
   std::vector<float> full(size_t(num_elements(shape)));
   for (const CheckpointReader::Stored& stored : parts) {
     const Tensor from = reader.read(stored);
@@ -183,10 +185,12 @@ int64_t step_of_checkpoint(const std::string& path) {
 }
 
 bool is_checkpoint(const std::string& path) {
-  return fs::exists(path + "/manifest.json") && fs::exists(path + "/config.yaml");
+  return file_exists(path + "/manifest.json") && file_exists(path + "/config.yaml");
 }
 
-std::string checkpoint_config(const std::string& path) { return read_file(path + "/config.yaml"); }
+std::string checkpoint_config(const std::string& path) {
+  return read_file(path + "/config.yaml", Links::refuse);
+}
 
 std::vector<std::string> list_checkpoints(const std::string& directory) {
   std::vector<std::string> out;

@@ -5,17 +5,14 @@
 
 #include <algorithm>
 #include <cstring>
-#include <filesystem>
-#include <nlohmann/json.hpp>
 #include <set>
 
 #include "forja/base/error.h"
+#include "forja/base/json.h"
 #include "forja/ops/elementwise.h"
 
 namespace forja {
 namespace {
-namespace fs = std::filesystem;
-
 constexpr const char* kSingle = "model.safetensors";
 constexpr const char* kIndex = "model.safetensors.index.json";
 
@@ -26,17 +23,22 @@ std::string shape_text(const std::vector<int64_t>& shape) {
 // What an index says: tensor -> file.
 std::map<std::string, std::string> read_index(const std::string& directory) {
   const std::string path = directory + "/" + kIndex;
-  const auto index = nlohmann::json::parse(read_file(path), nullptr, false);
+  nlohmann::json index;
+  try {
+    index = parse_json(read_file(path));
+  } catch (const Error& e) {
+    fail_input("{} is damaged: {}", path, e.what());
+  }
   if (!index.is_object() || !index.contains("weight_map") || !index["weight_map"].is_object())
     fail_input("{} is damaged: expected a JSON object with a weight_map", path);
   std::map<std::string, std::string> out;
   for (const auto& [tensor, file] : index["weight_map"].items()) {
     const std::string name = file.is_string() ? file.get<std::string>() : "";
-    if (name.empty() || name == "." || name == ".." || name.find('/') != std::string::npos) {
-      fail_input("{}: the file {} of tensor {} is no name of a file beside it", path, file.dump(),
-                 tensor);
+    if (!is_file_name(name)) {
+      fail_input("{}: the file {} of tensor {} is no name of a file beside it", path, shown(file),
+                 shown(tensor));
     }
-    if (!fs::exists(directory + "/" + name))
+    if (!file_exists(directory + "/" + name))
       fail_input("{} names the file {} (of tensor {}), which is missing", path, name, tensor);
     out[tensor] = name;
   }
@@ -99,9 +101,9 @@ bool is_copy_of_embedding(const HfTensors& tensors, const ParameterStore& store,
 HfTensors::HfTensors(const std::string& directory) : directory_(directory) {
   std::map<std::string, std::string> index;
   std::set<std::string> names;
-  if (fs::exists(directory + "/" + kSingle)) {
+  if (file_exists(directory + "/" + kSingle)) {
     names.insert(kSingle);
-  } else if (fs::exists(directory + "/" + kIndex)) {
+  } else if (file_exists(directory + "/" + kIndex)) {
     index = read_index(directory);
     for (const auto& [tensor, file] : index) names.insert(file);
   } else {
@@ -134,8 +136,8 @@ std::vector<std::string> HfTensors::names() const {
 }
 
 bool is_hf_directory(const std::string& path) {
-  return fs::exists(path + "/config.json") &&
-         (fs::exists(path + "/" + kSingle) || fs::exists(path + "/" + kIndex));
+  return file_exists(path + "/config.json") &&
+         (file_exists(path + "/" + kSingle) || file_exists(path + "/" + kIndex));
 }
 
 std::vector<int64_t> hf_shape(const ParameterSpec& spec, const HfSegment& segment) {

@@ -8,32 +8,16 @@
 
 #include "forja/base/error.h"
 #include "forja/base/file.h"
+#include "forja/base/json.h"
 
 namespace forja {
 namespace {
-using Json = nlohmann::ordered_json;
+using Json = nlohmann::json;  // an ordered one takes quadratic time for many keys
 
 // 2: a tensor may be a part of a parameter, with the block it is of.
 constexpr int kFormatVersion = 2;
-// No size or position is larger, and no product of two: nothing overflows.
-constexpr int64_t kMost = int64_t(1) << 48;
-
-// For a message: it may be of any size and depth.
-std::string shown(const Json& json) {
-  return json.is_structured() ? json.type_name() : json.dump().substr(0, 80);
-}
-
-int64_t integer(const Json& json, const char* what, int64_t least = 0, int64_t most = kMost) {
-  const bool fits = json.is_number_integer() &&
-                    (!json.is_number_unsigned() || json.get<uint64_t>() <= uint64_t(INT64_MAX));
-  const int64_t value = fits ? json.get<int64_t>() : least - 1;
-  if (value < least || value > most)
-    fail_input("{} is {}, expected a number in {}..{}", what, shown(json), least, most);
-  return value;
-}
-
 int64_t product(int64_t a, int64_t b, const char* what) {
-  if (b > 0 && a > kMost / b) fail_input("{} x {} {} are too many", a, b, what);
+  if (b > 0 && a > kMostInFile / b) fail_input("{} x {} {} are too many", a, b, what);
   return a * b;
 }
 
@@ -47,7 +31,7 @@ std::vector<int64_t> shape_of(const Json& json) {
   std::vector<int64_t> out;
   int64_t elements = 1;
   for (const Json& size : list(json, "a shape", 1, 2)) {
-    out.push_back(integer(size, "a size", 1));
+    out.push_back(json_integer(size, "a size", 1));
     elements = product(elements, out.back(), "elements");
   }
   return out;
@@ -64,18 +48,18 @@ LocalBlock whole_block(const std::vector<int64_t>& shape) {
 LocalBlock parse_block(const Json& part, const std::vector<int64_t>& shape) {
   LocalBlock block = whole_block(shape);
   const Json& columns = list(part.at("columns"), "columns", 2, 2);
-  block.first_column = integer(columns[0], "a first column", 0, block.full_columns - 1);
+  block.first_column = json_integer(columns[0], "a first column", 0, block.full_columns - 1);
   block.columns =
-      integer(columns[1], "a number of columns", 1, block.full_columns - block.first_column);
+      json_integer(columns[1], "a number of columns", 1, block.full_columns - block.first_column);
   block.row_ranges.clear();
   block.rows = 0;
   int64_t full_end = 0;
-  for (const Json& range : list(part.at("rows"), "rows", 1, size_t(kMost))) {
+  for (const Json& range : list(part.at("rows"), "rows", 1, size_t(kMostInFile))) {
     list(range, "a range of rows", 3, 3);
     // In order, so that none is there twice and runs follow one another.
-    const LocalBlock::Rows rows{integer(range[0], "a row of the block", block.rows),
-                                integer(range[1], "a row", full_end, shape[0] - 1),
-                                integer(range[2], "a number of rows", 1)};
+    const LocalBlock::Rows rows{json_integer(range[0], "a row of the block", block.rows),
+                                json_integer(range[1], "a row", full_end, shape[0] - 1),
+                                json_integer(range[2], "a number of rows", 1)};
     block.rows = rows.local + rows.count;
     full_end = rows.full + rows.count;
     if (full_end > shape[0]) fail_input("row {} of {} is not there", full_end - 1, shape[0]);
@@ -103,8 +87,8 @@ StoredTensor parse_tensor(const Json& json) {
   t.shape = shape_of(part.at("shape"));
   t.block = parse_block(part, t.shape);
   const Json& range = list(part.at("range"), "a range", 2, 2);
-  t.begin = integer(range[0], "where a range begins");
-  t.end = integer(range[1], "where a range ends", t.begin + 1, t.block.num_elements());
+  t.begin = json_integer(range[0], "where a range begins");
+  t.end = json_integer(range[1], "where a range ends", t.begin + 1, t.block.num_elements());
   if (t.num_elements() != num_elements(stored)) {
     fail_input("{}: {} elements are stored of a range of {}", t.name, num_elements(stored),
                t.num_elements());
@@ -115,12 +99,11 @@ StoredTensor parse_tensor(const Json& json) {
 StoredShard parse_shard(const Json& json) {
   StoredShard shard;
   shard.file = json.at("file").get<std::string>();
-  const bool inside = !shard.file.empty() && shard.file[0] != '.' &&
-                      shard.file.find_first_of(std::string("/\\\0", 3)) == std::string::npos;
-  if (!inside) fail_input("{} names no file of this folder", shown(json.at("file")));
-  shard.bytes = integer(json.at("bytes"), "a number of bytes");
+  if (!is_file_name(shard.file))
+    fail_input("{} names no file of this folder", shown(json.at("file")));
+  shard.bytes = json_integer(json.at("bytes"), "a number of bytes");
   std::set<std::string> names;
-  for (const Json& tensor : list(json.at("tensors"), "tensors", 0, size_t(kMost))) {
+  for (const Json& tensor : list(json.at("tensors"), "tensors", 0, size_t(kMostInFile))) {
     shard.tensors.push_back(parse_tensor(tensor));
     const std::string& name = shard.tensors.back().name;
     if (!names.insert(name).second) fail_input("{} is in {} twice", name, shard.file);
@@ -130,10 +113,10 @@ StoredShard parse_shard(const Json& json) {
 
 TrainState parse_state(const Json& json) {
   TrainState state;
-  state.step = integer(json.at("step"), "step");
-  state.samples = integer(json.at("samples"), "samples");
-  state.tokens = integer(json.at("tokens"), "tokens", 0, INT64_MAX);
-  state.num_updates = integer(json.at("num_updates"), "num_updates");
+  state.step = json_integer(json.at("step"), "step");
+  state.samples = json_integer(json.at("samples"), "samples");
+  state.tokens = json_integer(json.at("tokens"), "tokens", 0, INT64_MAX);
+  state.num_updates = json_integer(json.at("num_updates"), "num_updates");
   if (!json.at("seed").is_number_unsigned())
     fail_input("seed is {}, expected a number", shown(json.at("seed")));
   state.seed = json.at("seed").get<uint64_t>();
@@ -179,7 +162,6 @@ void check_cover(const std::string& name, const std::vector<int64_t>& shape,
   for (size_t i = 0; i < parts.size(); ++i) {
     events.emplace_back(parts[i].row, true, i);
     events.emplace_back(parts[i].end_row, false, i);
-    covered += (parts[i].end_row - parts[i].row) * (parts[i].end_column - parts[i].column);
   }
   std::sort(events.begin(), events.end());
   std::map<int64_t, int64_t> crossed;  // column -> end_column
@@ -193,6 +175,8 @@ void check_cover(const std::string& name, const std::vector<int64_t>& shape,
                           (next != crossed.begin() && std::prev(next)->second > parts[i].column);
     if (overlaps) fail_input("parts of {} overlap in row {}", name, row);
     crossed.emplace(parts[i].column, parts[i].end_column);
+    // Of parts that do not overlap: no more than the shape has, which does not overflow.
+    covered += (parts[i].end_row - row) * (parts[i].end_column - parts[i].column);
   }
   if (covered != num_elements(shape))
     fail_input("{} of the {} elements of {} are there", covered, num_elements(shape), name);
@@ -218,7 +202,7 @@ Manifest parse_manifest(const Json& json) {
   Manifest manifest;
   manifest.state = parse_state(json.at("state"));
   std::set<std::string> files;
-  for (const Json& shard : list(json.at("shards"), "shards", 1, size_t(kMost))) {
+  for (const Json& shard : list(json.at("shards"), "shards", 1, size_t(kMostInFile))) {
     manifest.shards.push_back(parse_shard(shard));
     const std::string& file = manifest.shards.back().file;
     if (!files.insert(file).second) fail_input("{} is there twice", file);
@@ -264,12 +248,12 @@ DType Manifest::moment_dtype() const {
   return moment ? moment->dtype : DType::f32;
 }
 
-Json to_json(const StoredTensor& t) {
-  Json out = {{"name", t.name}, {"dtype", std::string(dtype_name(t.dtype))}};
+nlohmann::ordered_json to_json(const StoredTensor& t) {
+  nlohmann::ordered_json out = {{"name", t.name}, {"dtype", std::string(dtype_name(t.dtype))}};
   out["shape"] = t.is_whole() ? t.shape : std::vector<int64_t>{t.num_elements()};
   out["xxh3"] = t.checksum;
   if (t.is_whole()) return out;
-  Json rows = Json::array();
+  auto rows = nlohmann::ordered_json::array();
   for (const LocalBlock::Rows& r : t.block.row_ranges) rows.push_back({r.local, r.full, r.count});
   out["part_of"] = {{"shape", t.shape},
                     {"rows", rows},
@@ -278,8 +262,10 @@ Json to_json(const StoredTensor& t) {
   return out;
 }
 
-void write_manifest(const std::string& folder, const TrainState& state, const Json& shards) {
-  Json manifest = {{"format", "forja-checkpoint"}, {"format_version", kFormatVersion}};
+void write_manifest(const std::string& folder, const TrainState& state,
+                    const nlohmann::ordered_json& shards) {
+  nlohmann::ordered_json manifest = {{"format", "forja-checkpoint"},
+                                     {"format_version", kFormatVersion}};
   manifest["state"] = {{"step", state.step},
                        {"samples", state.samples},
                        {"tokens", state.tokens},
@@ -290,18 +276,24 @@ void write_manifest(const std::string& folder, const TrainState& state, const Js
 }
 
 Manifest read_manifest(const std::string& path) {
-  const Json json = Json::parse(read_file(path + "/manifest.json"), nullptr, false);
-  if (!json.is_object() || !json.contains("format") || json["format"] != "forja-checkpoint")
-    fail_input("{}/manifest.json is damaged or not of a forja checkpoint", path);
+  const std::string file = path + "/manifest.json", text = read_file(file, Links::refuse);
+  Json json;
   try {
-    const int64_t version = integer(json.at("format_version"), "format_version", 1);
+    json = parse_json(text, JsonKeys::once);
+  } catch (const Error& e) {
+    fail_input("{} is damaged or not of a forja checkpoint: {}", file, e.what());
+  }
+  if (!json.is_object() || !json.contains("format") || json["format"] != "forja-checkpoint")
+    fail_input("{} is damaged or not of a forja checkpoint", file);
+  try {
+    const int64_t version = json_integer(json.at("format_version"), "format_version", 1);
     if (version <= kFormatVersion) return parse_manifest(json);
     fail_input("{} has checkpoint format {}, this binary reads up to {}: use a newer forja", path,
                version, kFormatVersion);
   } catch (const Json::exception& e) {
-    fail_input("{}/manifest.json is damaged: {}", path, e.what());
+    fail_input("{} is damaged: {}", file, e.what());
   } catch (const Error& e) {
-    fail_input("{}/manifest.json: {}", path, e.what());
+    fail_input("{}: {}", file, e.what());
   }
 }
 

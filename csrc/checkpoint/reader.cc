@@ -27,7 +27,7 @@ const SafetensorsFile& CheckpointReader::file(size_t shard) {
     fail_input("{} is missing or truncated: expected {} bytes, found {}", name, expected.bytes,
                error ? 0 : int64_t(bytes));
   }
-  auto opened = std::make_unique<SafetensorsFile>(name);
+  auto opened = std::make_unique<SafetensorsFile>(name, Links::refuse);
   for (const StoredTensor& t : expected.tensors) {
     const SafetensorsEntry& entry = opened->entry(t.name);
     if (entry.dtype == t.dtype && entry.num_elements() == t.num_elements()) continue;

@@ -31,8 +31,9 @@ class CheckpointReader {
   Tensor read(const Stored& stored);
   // Gives back the memory of a part that has been read.
   void release(const Stored& stored) { file(stored.shard).release(stored.tensor->name); }
-  // Throws where a shard is missing, or not what the manifest says.
+  // Throw where a shard is missing, or not what the manifest says.
   void open_all();
+  void open(const Stored& stored) { file(stored.shard); }
 
  private:
   const SafetensorsFile& file(size_t shard);

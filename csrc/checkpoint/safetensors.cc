@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "forja/checkpoint/safetensors.h"
 
+#include <algorithm>
 #include <cstring>
-#include <nlohmann/json.hpp>
+#include <iterator>
 
 #include "forja/base/error.h"
+#include "forja/base/json.h"
 
 namespace forja {
 namespace {
 
 using Json = nlohmann::json;
-
-constexpr int64_t kMostBytes = int64_t(1) << 60;  // of a tensor: no product overflows
 
 const std::pair<const char*, DType> kNames[] = {
     {"F32", DType::f32}, {"BF16", DType::bf16}, {"F16", DType::f16}, {"F64", DType::f64},
@@ -23,30 +23,31 @@ const char* name_of(DType dtype) {
   fail("safetensors has no {}", dtype_name(dtype));
 }
 
-SafetensorsEntry parse_entry(const std::string& path, const std::string& name, const Json& json,
-                             int64_t data_bytes) {
+std::vector<int64_t> parse_shape(const Json& json) {
+  std::vector<int64_t> shape;
+  int64_t most = kMostInFile;  // elements: no product overflows, whatever the order, nor beside a 0
+  for (const Json& size : json) {
+    shape.push_back(json_integer(size, "a size", 0, most));
+    most /= std::max<int64_t>(shape.back(), 1);
+  }
+  return shape;
+}
+
+SafetensorsEntry parse_entry(const Json& json, int64_t data_bytes) {
   SafetensorsEntry entry;
-  const std::string dtype = json.at("dtype");
-  bool known = false;
-  for (const auto& [text, value] : kNames) {
-    if (dtype == text) entry.dtype = value, known = true;
-  }
-  if (!known) fail_input("{}: tensor {} has the unknown dtype {}", path, name, dtype);
-  entry.shape = json.at("shape").get<std::vector<int64_t>>();
-  entry.begin = json.at("data_offsets").at(0);
-  entry.end = json.at("data_offsets").at(1);
-  int64_t wanted = dtype_bytes(entry.dtype);
-  for (int64_t size : entry.shape) {
-    if (size < 0 || (size > 0 && wanted > kMostBytes / size))
-      fail_input("{}: damaged: tensor {} is of the shape {}, which no file has", path, name,
-                 json.at("shape").dump().substr(0, 80));
-    wanted *= size;
-  }
-  if (entry.begin < 0 || entry.end > data_bytes || entry.end - entry.begin != wanted) {
-    fail_input(
-        "{}: truncated or damaged: tensor {} needs {} bytes at {}..{}, the file has {} bytes of "
-        "data",
-        path, name, wanted, entry.begin, entry.end, data_bytes);
+  const auto& dtype = json.at("dtype").get_ref<const std::string&>();
+  const auto found = std::find_if(std::begin(kNames), std::end(kNames),
+                                  [&](const auto& name) { return dtype == name.first; });
+  if (found == std::end(kNames)) fail_input("the unknown dtype {}", shown(json.at("dtype")));
+  entry.dtype = found->second;
+  entry.shape = parse_shape(json.at("shape"));
+  const Json& offsets = json.at("data_offsets");
+  entry.begin = json_integer(offsets.at(0), "where it begins");
+  entry.end = json_integer(offsets.at(1), "where it ends");
+  const int64_t wanted = entry.num_elements() * dtype_bytes(entry.dtype);
+  if (entry.end > data_bytes || entry.end - entry.begin != wanted) {
+    fail_input("expected {} bytes, found {}..{} of {} bytes of data", wanted, entry.begin,
+               entry.end, data_bytes);
   }
   return entry;
 }
@@ -59,7 +60,8 @@ int64_t SafetensorsEntry::num_elements() const {
   return n;
 }
 
-SafetensorsFile::SafetensorsFile(const std::string& path) : path_(path), file_(path) {
+SafetensorsFile::SafetensorsFile(const std::string& path, Links links)
+    : path_(path), file_(path, links) {
   uint64_t header_bytes = 0;
   if (file_.size() >= 8) std::memcpy(&header_bytes, file_.data(), 8);
   if (file_.size() < 8 || header_bytes > uint64_t(file_.size() - 8)) {
@@ -67,16 +69,42 @@ SafetensorsFile::SafetensorsFile(const std::string& path) : path_(path), file_(p
   }
   data_begin_ = int64_t(8 + header_bytes);
   try {
-    const Json header = Json::parse(file_.text().substr(8, header_bytes));
-    for (const auto& [name, value] : header.items()) {
-      if (name == "__metadata__") {
-        metadata_ = value.get<std::map<std::string, std::string>>();
-      } else {
-        entries_[name] = parse_entry(path, name, value, file_.size() - data_begin_);
-      }
-    }
+    read_header(file_.text().substr(8, header_bytes));
   } catch (const Json::exception& e) {
     fail_input("{}: the header of this safetensors file is damaged: {}", path, e.what());
+  } catch (const Error& e) {
+    fail_input("{}: truncated or damaged: {}", path, e.what());
+  }
+  check_overlaps();
+}
+
+void SafetensorsFile::read_header(std::string_view text) {
+  const Json header = parse_json(text, JsonKeys::once);
+  if (!header.is_object()) fail_input("expected an object of tensors, found {}", shown(header));
+  for (const auto& [name, value] : header.items()) {
+    if (name == "__metadata__") {
+      metadata_ = value.get<std::map<std::string, std::string>>();
+      continue;
+    }
+    try {
+      entries_[name] = parse_entry(value, file_.size() - data_begin_);
+    } catch (const Error& e) {
+      fail_input("tensor {}: {}", shown(name), e.what());
+    }
+  }
+}
+
+// Many tensors of the same bytes would make a small file a large model.
+void SafetensorsFile::check_overlaps() const {
+  std::vector<std::pair<const SafetensorsEntry*, const std::string*>> order;
+  for (const auto& [name, entry] : entries_)
+    if (entry.begin < entry.end) order.emplace_back(&entry, &name);
+  std::sort(order.begin(), order.end(),
+            [](const auto& a, const auto& b) { return a.first->begin < b.first->begin; });
+  for (size_t i = 1; i < order.size(); ++i) {
+    if (order[i].first->begin >= order[i - 1].first->end) continue;
+    fail_input("{}: damaged: tensors {} and {} have bytes in common", path_,
+               shown(*order[i - 1].second), shown(*order[i].second));
   }
 }
 
@@ -163,23 +191,33 @@ void write_safetensors(const std::string& path,
   file.commit();
 }
 
+namespace {
+
+// The elements of a file need not be aligned.
+template <class T, class Widen>
+void widen(const Tensor& in, float* out, const Widen& to_float) {
+  const char* bytes = static_cast<const char*>(in.data);
+  const int64_t n = in.num_elements();
+  for (int64_t i = 0; i < n; ++i) {
+    T value;
+    std::memcpy(&value, bytes + i * int64_t(sizeof(T)), sizeof(T));
+    out[i] = to_float(value);
+  }
+}
+
+}  // namespace
+
 void read_as_float(const Tensor& in, float* out) {
   FORJA_CHECK(in.is_contiguous(), "read_as_float of {}", in.to_string());
-  const int64_t n = in.num_elements();
   switch (in.dtype) {
     case DType::f32:
-      std::memcpy(out, in.data, size_t(n) * 4);
-      return;
+      return widen<float>(in, out, [](float x) { return x; });
     case DType::bf16:
-      for (int64_t i = 0; i < n; ++i) out[i] = float(in.ptr<BFloat16>()[i]);
-      return;
+      return widen<BFloat16>(in, out, [](BFloat16 x) { return float(x); });
     case DType::f16:
-      for (int64_t i = 0; i < n; ++i)
-        out[i] = half_to_float(static_cast<const uint16_t*>(in.data)[i]);
-      return;
+      return widen<uint16_t>(in, out, half_to_float);
     case DType::f64:
-      for (int64_t i = 0; i < n; ++i) out[i] = float(in.ptr<double>()[i]);
-      return;
+      return widen<double>(in, out, [](double x) { return float(x); });
     default:
       fail_input("expected a tensor of numbers with a fraction, found {}", in.to_string());
   }

@@ -10,7 +10,6 @@
 #include "forja/base/hash.h"
 
 namespace forja {
-namespace fs = std::filesystem;
 
 static_assert(std::endian::native == std::endian::little, "datasets are little-endian");
 
@@ -31,10 +30,10 @@ uint32_t widen(const T* from, int64_t count, int32_t* to) {
 }  // namespace
 
 Dataset::Dataset(std::string directory) : directory_(std::move(directory)) {
-  if (!fs::exists(directory_))
+  if (!file_exists(directory_))
     fail_input("there is no dataset {}; make one with forja tokenize", directory_);
   const std::string manifest = directory_ + "/manifest.json";
-  if (!fs::exists(manifest)) {
+  if (!file_exists(manifest)) {
     fail_input("{} is not a dataset: it has no manifest.json; make one with forja tokenize",
                directory_);
   }
@@ -124,8 +123,10 @@ void Dataset::document_starts(int64_t first, int64_t count, std::vector<int32_t>
     const int64_t* stop = ends + std::max<int64_t>(shard.num_documents - 1, 0);
     const int64_t* at =
         std::lower_bound(ends, stop, std::max<int64_t>(first - shard.first_token, 1));
-    for (; at < stop && shard.first_token + *at < last; ++at) {
-      starts->push_back(int32_t(shard.first_token + *at - first));
+    for (; at < stop && *at < last - shard.first_token; ++at) {
+      const int64_t start = *at > 0 ? shard.first_token + *at - first : -1;
+      if (start < 0 || (!starts->empty() && start <= starts->back())) damaged_ends(i);
+      starts->push_back(int32_t(start));
     }
   }
 }
@@ -138,8 +139,15 @@ void Dataset::document_range(int64_t document, int64_t* begin, int64_t* end) con
                        [](int64_t d, const Shard& s) { return d < s.first_document; });
   const Shard& shard = *(after - 1);
   const int64_t i = document - shard.first_document;
-  *begin = shard.first_token + (i == 0 ? 0 : shard.ends()[i - 1]);
-  *end = shard.first_token + shard.ends()[i];
+  const int64_t from = i == 0 ? 0 : shard.ends()[i - 1], to = shard.ends()[i];
+  if (from < 0 || from >= to || to > shard.num_tokens) damaged_ends(size_t(&shard - &shards_[0]));
+  *begin = shard.first_token + from;
+  *end = shard.first_token + to;
+}
+
+void Dataset::damaged_ends(size_t shard) const {
+  fail_input("{}/{}.documents: its documents are not in order: the file is damaged", directory_,
+             info_.shards[shard].name);
 }
 
 void Dataset::verify() const {
@@ -171,7 +179,8 @@ void Dataset::verify() const {
 
 bool is_dataset(const std::string& path) {
   const std::string manifest = path + "/manifest.json";
-  if (!fs::is_regular_file(manifest)) return false;
+  std::error_code unreadable;
+  if (!std::filesystem::is_regular_file(manifest, unreadable)) return false;
   try {
     parse_manifest(MappedFile(manifest).text(), manifest);
   } catch (const Error&) {

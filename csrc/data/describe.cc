@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Words about tokenizers and datasets for `forja inspect`.
 #include <algorithm>
-#include <filesystem>
 
 #include "forja/base/error.h"
 #include "forja/base/hash.h"
@@ -65,7 +64,7 @@ std::string sample_lines(const Dataset& dataset) {
   std::unique_ptr<Tokenizer> tokenizer;
   for (const char* name : {"/tokenizer.json", "/tokenizer.model"}) {
     const std::string file = dataset.directory() + name;
-    if (!tokenizer && std::filesystem::exists(file)) tokenizer = load_tokenizer(file);
+    if (!tokenizer && file_exists(file)) tokenizer = load_tokenizer(file);
   }
   std::string text;
   const int64_t count = std::min(kSamples, dataset.num_documents());

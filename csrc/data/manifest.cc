@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-#include <cstdlib>
-#include <nlohmann/json.hpp>
+#include <charconv>
+#include <set>
 
 #include "forja/base/error.h"
 #include "forja/base/hash.h"
+#include "forja/base/json.h"
 #include "forja/data/dataset.h"
 
 namespace forja {
@@ -12,45 +13,56 @@ namespace {
 constexpr const char* kFormat = "forja-dataset";
 
 uint64_t parse_hash(const std::string& text) {
-  char* end = nullptr;
-  const uint64_t hash = std::strtoull(text.c_str(), &end, 16);
-  if (text.size() != 16 || *end != '\0')
-    fail_input("\"{}\" is not a hash of 16 hexadecimal digits", text);
+  uint64_t hash = 0;
+  const char* end = text.data() + text.size();
+  const auto [at, error] = std::from_chars(text.data(), end, hash, 16);
+  if (text.size() != 16 || error != std::errc() || at != end)
+    fail_input("{} is not a hash of 16 hexadecimal digits", shown(text));
   return hash;
 }
 
-int64_t parse_count(const nlohmann::json& object, const char* key) {
-  const int64_t value = object.at(key).get<int64_t>();
-  if (value < 0) fail_input("\"{}\" is {}", key, value);
-  return value;
+int64_t parse_count(const nlohmann::json& object, const char* key, int64_t most = kMostInFile) {
+  return json_integer(object.at(key), fmt::format("\"{}\"", key), 0, most);
+}
+
+ShardInfo parse_shard(const nlohmann::json& s) {
+  ShardInfo shard{s.at("name").get<std::string>(), parse_count(s, "num_tokens"),
+                  parse_count(s, "num_documents"), parse_hash(s.at("tokens_hash")),
+                  parse_hash(s.at("documents_hash"))};
+  if (!is_file_name(shard.name))
+    fail_input("the shard name {} is no name of a file beside it", shown(s.at("name")));
+  return shard;
 }
 
 DatasetInfo parse_fields(const nlohmann::json& j) {
   DatasetInfo info;
   const auto& dtype = j.at("dtype").get_ref<const std::string&>();
   if (dtype != dtype_name(DType::u16) && dtype != dtype_name(DType::i32)) {
-    fail_input("\"dtype\" is \"{}\", expected {} or {}", dtype, dtype_name(DType::u16),
+    fail_input("\"dtype\" is {}, expected {} or {}", shown(j.at("dtype")), dtype_name(DType::u16),
                dtype_name(DType::i32));
   }
   info.dtype = dtype == dtype_name(DType::u16) ? DType::u16 : DType::i32;
   info.num_tokens = parse_count(j, "num_tokens");
   info.num_documents = parse_count(j, "num_documents");
   info.num_text_bytes = parse_count(j, "num_text_bytes");
-  info.eos_id = int32_t(parse_count(j, "eos_id"));
   const nlohmann::json& tokenizer = j.at("tokenizer");
-  info.vocab_size = parse_count(tokenizer, "vocab_size");
+  info.vocab_size = parse_count(tokenizer, "vocab_size", INT32_MAX);
+  info.eos_id = int32_t(parse_count(j, "eos_id", info.vocab_size - 1));
   info.tokenizer_hash = parse_hash(tokenizer.at("hash"));
   info.tokenizer_kind = tokenizer.at("kind").get<std::string>();
   int64_t tokens = 0, documents = 0;
+  std::set<std::string> names;
   for (const nlohmann::json& s : j.at("shards")) {
-    ShardInfo shard{s.at("name").get<std::string>(), parse_count(s, "num_tokens"),
-                    parse_count(s, "num_documents"), parse_hash(s.at("tokens_hash")),
-                    parse_hash(s.at("documents_hash"))};
-    if (shard.name.find('/') != shard.name.npos)
-      fail_input("the shard name \"{}\" holds a slash", shard.name);
+    info.shards.push_back(parse_shard(s));
+    const ShardInfo& shard = info.shards.back();
+    if (!names.insert(shard.name).second) fail_input("the shard {} is there twice", shard.name);
+    // Before they are added: the sums do not overflow.
+    if (shard.num_tokens > info.num_tokens - tokens ||
+        shard.num_documents > info.num_documents - documents)
+      fail_input("the shards hold more tokens or documents, the manifest says {} in {}",
+                 info.num_tokens, info.num_documents);
     tokens += shard.num_tokens;
     documents += shard.num_documents;
-    info.shards.push_back(std::move(shard));
   }
   if (tokens != info.num_tokens || documents != info.num_documents) {
     fail_input("the shards hold {} tokens in {} documents, the manifest says {} in {}", tokens,
@@ -87,12 +99,17 @@ std::string print_manifest(const DatasetInfo& info) {
 }
 
 DatasetInfo parse_manifest(std::string_view text, const std::string& path) {
+  nlohmann::json j;
   try {
-    const nlohmann::json j = nlohmann::json::parse(text);
+    j = parse_json(text, JsonKeys::once);
+  } catch (const Error& e) {
+    fail_input("{}: damaged manifest: {}", path, e.what());
+  }
+  try {
     if (!j.is_object() || j.value("format", std::string()) != kFormat) {
       fail_input("not the manifest of a dataset (no \"format\": \"{}\")", kFormat);
     }
-    const int64_t version = j.at("version").get<int64_t>();
+    const int64_t version = json_integer(j.at("version"), "\"version\"");
     if (version != kDatasetVersion) {
       fail_input("dataset format version {}, this Forja reads {}; tokenize the texts again",
                  version, kDatasetVersion);

@@ -20,8 +20,9 @@ std::string message_of(int error) {
 Regex::Regex(const std::string& pattern) {
   int error = 0;
   PCRE2_SIZE offset = 0;
+  // \C would match a part of a character, and what comes after it is then no UTF-8.
   code_ = pcre2_compile(reinterpret_cast<PCRE2_SPTR>(pattern.data()), pattern.size(),
-                        PCRE2_UTF | PCRE2_UCP, &error, &offset, nullptr);
+                        PCRE2_UTF | PCRE2_UCP | PCRE2_NEVER_BACKSLASH_C, &error, &offset, nullptr);
   if (!code_) {
     fail_input("the pattern \"{}\" is not a regular expression PCRE2 reads: {} at offset {}",
                pattern, message_of(error), offset);

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "csrc/data/bpe_tokenizer.h"
+#include "csrc/data/sentencepiece_check.h"
 #include "forja/base/error.h"
 
 namespace forja {
@@ -16,13 +17,13 @@ namespace {
 class SentencePieceTokenizer : public Tokenizer {
  public:
   SentencePieceTokenizer(std::string_view model, const std::string& path, uint64_t hash) {
-    const auto status = processor_.LoadFromSerializedProto({model.data(), model.size()});
-    if (!status.ok()) {
-      fail_input(
-          "{} is no tokenizer: expected a Hugging Face tokenizer.json, a SentencePiece model or a "
-          "tiktoken file",
-          path);
+    try {
+      check_sentencepiece_model(model);
+    } catch (const Error& e) {
+      refuse(path, e.what());
     }
+    const auto status = processor_.LoadFromSerializedProto({model.data(), model.size()});
+    if (!status.ok()) refuse(path, status.ToString());
     kind_ = "SentencePiece";
     hash_ = hash;
     vocab_size_ = processor_.GetPieceSize();
@@ -71,6 +72,13 @@ class SentencePieceTokenizer : public Tokenizer {
   }
 
  private:
+  [[noreturn]] static void refuse(const std::string& path, const std::string& why) {
+    fail_input(
+        "{} is no tokenizer: expected a Hugging Face tokenizer.json, a SentencePiece model ({}) or "
+        "a tiktoken file",
+        path, why.substr(0, 200));
+  }
+
   size_t check_id(int32_t id) const {
     if (id < 0 || id >= vocab_size_) {
       fail_input("token id {} is outside of the tokenizer's vocabulary of {}", id, vocab_size_);

@@ -38,9 +38,13 @@ bool decode_base64(std::string_view text, std::string* bytes) {
   return true;
 }
 
+// No token of a known file is half as long; looking for its merges takes the square of its length.
+constexpr size_t kMostTokenBytes = 512;
+
 bool parse_line(std::string_view line, std::string* bytes, int64_t* rank) {
   const size_t space = line.find(' ');
   if (space == line.npos || !decode_base64(line.substr(0, space), bytes)) return false;
+  if (bytes->size() > kMostTokenBytes) return false;
   const char* end = line.data() + line.size();
   const auto [at, error] = std::from_chars(line.data() + space + 1, end, *rank);
   return error == std::errc() && at == end;

@@ -16,11 +16,11 @@ namespace {
 
 // The tokenizer file that `path` means.
 std::string tokenizer_file(const std::string& path) {
-  if (!fs::exists(path)) fail_input("there is no tokenizer {}", path);
+  if (!file_exists(path)) fail_input("there is no tokenizer {}", path);
   if (!fs::is_directory(path)) return path;
   for (const char* name : {"tokenizer.json", "tokenizer.model"}) {
     const std::string file = (fs::path(path) / name).string();
-    if (fs::exists(file)) return file;
+    if (file_exists(file)) return file;
   }
   fail_input("the directory {} holds no tokenizer.json and no tokenizer.model", path);
 }
@@ -28,8 +28,9 @@ std::string tokenizer_file(const std::string& path) {
 std::string config_beside(const std::string& file) {
   const fs::path path(file);
   const fs::path config = path.parent_path() / "tokenizer_config.json";
-  return path.filename() == "tokenizer.json" && fs::exists(config) ? read_file(config.string())
-                                                                   : "";
+  return path.filename() == "tokenizer.json" && file_exists(config.string())
+             ? read_file(config.string())
+             : "";
 }
 
 // How many bytes at the end of `text` begin a UTF-8 sequence that is not whole yet.
@@ -92,15 +93,17 @@ std::unique_ptr<Tokenizer> load_tokenizer(const std::string& path) {
   const std::string_view text = mapped.text();
   const uint64_t hash = hash_text(text);
   if (text.empty()) fail_input("the tokenizer file {} is empty", file);
-  if (fs::path(file).extension() == ".json" || text.starts_with('{')) {
-    BpeSpec spec = read_tokenizer_json(text, file, config_beside(file));
+  const auto make = [&](BpeSpec&& spec) {
     try {
       return make_bpe_tokenizer(std::move(spec), hash);
     } catch (const Error& e) {
       fail_input("{}: {}", file, e.what());
     }
+  };
+  if (fs::path(file).extension() == ".json" || text.starts_with('{')) {
+    return make(read_tokenizer_json(text, file, config_beside(file)));
   }
-  if (looks_like_tiktoken(text)) return make_bpe_tokenizer(read_tiktoken(text, file), hash);
+  if (looks_like_tiktoken(text)) return make(read_tiktoken(text, file));
   return make_sentencepiece_tokenizer(text, file, hash);
 }
 

@@ -1,19 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 // Reads Hugging Face's tokenizer.json (the format of the "tokenizers" library, version 1.0).
-#include <nlohmann/json.hpp>
-
 #include <unordered_map>
 
 #include "csrc/data/bpe_tokenizer.h"
 #include "csrc/data/split_pattern.h"
 #include "forja/base/error.h"
+#include "forja/base/json.h"
 
 namespace forja {
 namespace {
 
 using Json = nlohmann::json;
 
-constexpr int64_t kMaxIds = int64_t(1) << 24;
+// Ids are below the larger of this and kIdsPerToken times the number of tokens: a table by id stays
+// in proportion to the file.
+constexpr int64_t kFewIds = 1 << 16, kIdsPerToken = 8;
 const char* const kMark = "\xE2\x96\x81";
 
 class JsonReader {
@@ -23,6 +24,8 @@ class JsonReader {
   void read(const Json& root) {
     if (!root.is_object() || !root.contains("model"))
       fault("has no \"model\": not a tokenizer.json");
+    const size_t tokens = part(root["model"], "vocab").size() + part(root, "added_tokens").size();
+    max_ids_ = std::max(kFewIds, kIdsPerToken * int64_t(tokens));
     read_model(root["model"]);
     read_added(part(root, "added_tokens"));
     read_normalizer(part(root, "normalizer"));
@@ -51,9 +54,10 @@ class JsonReader {
     fail_input("{}: {}", path_, fmt::format(format, std::forward<Args>(args)...));
   }
   [[noreturn]] void unsupported(const char* component, const Json& found) const {
-    fault("the {} {} is not supported", component, found.dump().substr(0, 200));
+    fault("the {} {} is not supported", component, in_words(found));
   }
 
+  static std::string in_words(const Json& json) { return json.dump().substr(0, 200); }
   static const Json& part(const Json& object, const char* key) {
     static const Json null;
     const auto at = object.find(key);
@@ -67,6 +71,11 @@ class JsonReader {
     return value.is_boolean() ? value.get<bool>() : otherwise;
   }
 
+  static int64_t whole(const Json& component, const char* key) {
+    const Json& value = part(component, key);
+    return value.is_number_integer() ? value.get<int64_t>() : 0;
+  }
+
   void read_model(const Json& model) {
     const std::string type = model.is_object() ? model.value("type", std::string("BPE")) : "";
     if (type != "BPE") fault("the model \"{}\" is not supported, only BPE", type);
@@ -75,11 +84,11 @@ class JsonReader {
     }
     for (const char* key : {"continuing_subword_prefix", "end_of_word_suffix"}) {
       const Json& value = part(model, key);
-      if (!value.is_null() && value != "") fault("{} {} is not supported", key, value.dump());
+      if (!value.is_null() && value != "") fault("{} {} is not supported", key, in_words(value));
     }
     const Json& dropout = part(model, "dropout");
     if (!dropout.is_null() && dropout != 0.0)
-      fault("BPE dropout {} is not supported", dropout.dump());
+      fault("BPE dropout {} is not supported", in_words(dropout));
     spec_.alphabet =
         flag(model, "byte_fallback", false) ? BpeAlphabet::characters : BpeAlphabet::bytes;
     spec_.ignore_merges = flag(model, "ignore_merges", false);
@@ -91,10 +100,7 @@ class JsonReader {
     ids_.reserve(vocab.size() * 2);
     std::string bytes;
     for (const auto& [text, value] : vocab.items()) {
-      const int64_t id = value.is_number_integer() ? value.get<int64_t>() : -1;
-      if (id < 0 || id >= kMaxIds)
-        fault("token {} has the id {}, expected 0 to {}", Json(text).dump(), value.dump(),
-              kMaxIds - 1);
+      const int64_t id = id_of("token", text, value);
       if (size_t(id) >= spec_.tokens.size()) spec_.tokens.resize(size_t(id) + 1);
       if (!spec_.tokens[size_t(id)].empty()) fault("two tokens have the id {}", id);
       const bool spelt = spec_.alphabet == BpeAlphabet::bytes && byte_level_bytes(text, &bytes);
@@ -102,6 +108,14 @@ class JsonReader {
       ids_[text] = int32_t(id);
     }
     if (spec_.tokens.empty()) fault("the vocabulary is empty");
+  }
+
+  int32_t id_of(const char* kind, const std::string& text, const Json& id) const {
+    if (!id.is_number_unsigned() || id.get<uint64_t>() >= uint64_t(max_ids_)) {
+      fault("the id of the {} {} is {}, expected a whole number in 0..{}", kind, shown(text),
+            shown(id), max_ids_ - 1);
+    }
+    return id.get<int32_t>();
   }
 
   // A merge is "left right" or ["left", "right"].
@@ -112,7 +126,7 @@ class JsonReader {
       if (merge.is_string()) {
         const auto& text = merge.get_ref<const std::string&>();
         const size_t space = text.find(' ');
-        if (space == text.npos) fault("merge {} is not two tokens", merge.dump());
+        if (space == text.npos) fault("merge {} is not two tokens", in_words(merge));
         left = text.substr(0, space);
         right = text.substr(space + 1);
       } else if (merge.is_array() && merge.size() == 2 && merge[0].is_string() &&
@@ -120,18 +134,18 @@ class JsonReader {
         left = merge[0].get<std::string>();
         right = merge[1].get<std::string>();
       } else {
-        fault("merge {} is not two tokens", merge.dump());
+        fault("merge {} is not two tokens", in_words(merge));
       }
-      spec_.merges.push_back({id_of(left, merge), id_of(right, merge), int32_t(spec_.merges.size()),
-                              id_of(left + right, merge)});
+      spec_.merges.push_back({token_of(left, merge), token_of(right, merge),
+                              int32_t(spec_.merges.size()), token_of(left + right, merge)});
     }
   }
 
-  int32_t id_of(const std::string& text, const Json& merge) const {
+  int32_t token_of(const std::string& text, const Json& merge) const {
     const auto at = ids_.find(text);
     if (at == ids_.end())
-      fault("merge {} needs the token {}, which the vocabulary lacks", merge.dump(),
-            Json(text).dump());
+      fault("merge {} needs the token {}, which the vocabulary lacks", in_words(merge),
+            shown(text));
     return at->second;
   }
 
@@ -141,14 +155,12 @@ class JsonReader {
     for (const Json& token : added) {
       const Json& id = part(token, "id");
       const Json& content = part(token, "content");
-      if (!id.is_number_integer() || id.get<int64_t>() < 0 || id.get<int64_t>() >= kMaxIds ||
-          !content.is_string()) {
-        fault("added token {} needs an id and a content", token.dump().substr(0, 200));
-      }
-      spec_.added.push_back({id.get<int32_t>(), content.get<std::string>(),
-                             flag(token, "special", false), flag(token, "lstrip", false),
-                             flag(token, "rstrip", false), flag(token, "single_word", false),
-                             flag(token, "normalized", false)});
+      if (!id.is_number_integer() || !content.is_string())
+        fault("added token {} needs an id and a content", in_words(token));
+      spec_.added.push_back({id_of("added token", content.get<std::string>(), id),
+                             content.get<std::string>(), flag(token, "special", false),
+                             flag(token, "lstrip", false), flag(token, "rstrip", false),
+                             flag(token, "single_word", false), flag(token, "normalized", false)});
     }
   }
 
@@ -239,7 +251,7 @@ class JsonReader {
       const std::string name = special.value("id", std::string());
       template_bos_ = find_first(spec_.added, {name});
       if (!template_bos_)
-        fault("the post_processor puts {} first, which is no added token", Json(name).dump());
+        fault("the post_processor puts {} first, which is no added token", shown(name));
       spec_.adds_bos = true;
     } else {
       unsupported("post_processor", post);
@@ -251,9 +263,8 @@ class JsonReader {
     const std::string type = type_of(decoder);
     if (type == "Sequence" && part(decoder, "decoders").is_array()) {
       for (const Json& child : decoder["decoders"]) read_decoder(child);
-    } else if (type == "Strip" && part(decoder, "content") == " " &&
-               decoder.value("stop", 0) == 0) {
-      spec_.strips_first_space = decoder.value("start", 0) == 1;
+    } else if (type == "Strip" && part(decoder, "content") == " " && whole(decoder, "stop") == 0) {
+      spec_.strips_first_space = whole(decoder, "start") == 1;
     } else if (type == "Metaspace") {
       spec_.strips_first_space = spec_.prefix_place != PrefixPlace::nowhere;
     } else if (type != "ByteLevel" && type != "ByteFallback" && type != "Fuse" &&
@@ -274,14 +285,15 @@ class JsonReader {
   BpeSpec& spec_;
   std::unordered_map<std::string, int32_t> ids_;  // of the model, by the file's text
   std::optional<int32_t> template_bos_;
+  int64_t max_ids_ = kFewIds;
   bool byte_level_ = false;
 };
 
 Json parse(std::string_view text, const std::string& path) {
   try {
-    return Json::parse(text);
-  } catch (const Json::exception& e) {
-    fail_input("{}: not JSON: {}", path, e.what());
+    return parse_json(text);
+  } catch (const Error& e) {
+    fail_input("{}: {}", path, e.what());
   }
 }
 

@@ -80,6 +80,24 @@ void visit_rope(ConfigVisitor& v, ModelConfig& m) {
     v.section("rope", m.rope, "");
 }
 
+// Each size may be large; a model of all of them together overflows what counts its parameters.
+void check_total(ConfigVisitor& v, const ModelConfig& m) {
+  constexpr double kMostParameters = 1e15;
+  const double hidden = double(m.hidden_size),
+               per_layer = hidden * (2.0 * double(m.query_size() + m.key_value_size()) +
+                                     3.0 * double(m.intermediate_size)),
+               tables = 2.0 * hidden * double(m.vocab_size + m.max_position_embeddings),
+               total = per_layer * double(m.num_hidden_layers) + tables;
+  if (total > kMostParameters) {
+    v.fault(
+        "hidden_size",
+        fmt::format("{} x {} layers, a vocabulary of {} and an MLP of {} make {:.1e} parameters, "
+                    "at most {:.0e} can be",
+                    m.hidden_size, m.num_hidden_layers, m.vocab_size, m.intermediate_size, total,
+                    kMostParameters));
+  }
+}
+
 void check_model(ConfigVisitor& v, ModelConfig& m) {
   if (m.num_key_value_heads == 0) m.num_key_value_heads = m.num_attention_heads;
   if (m.head_dim == 0) {
@@ -111,6 +129,7 @@ void check_model(ConfigVisitor& v, ModelConfig& m) {
               fmt::format("expected full_attention or sliding_attention, found \"{}\"", type));
     }
   }
+  check_total(v, m);
 }
 
 }  // namespace

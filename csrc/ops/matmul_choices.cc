@@ -11,6 +11,7 @@
 
 #include "forja/base/error.h"
 #include "forja/base/file.h"
+#include "forja/base/json.h"
 #include "forja/base/log.h"
 
 namespace forja {
@@ -35,7 +36,7 @@ MatmulWay way_of(std::string_view text) {
   const char* number = text.data() + (named ? kLibrary.size() : 0);
   const auto [stop, error] = std::from_chars(number, end, way.algorithm);
   FORJA_CHECK(named && error == std::errc() && stop == end && way.algorithm >= 0,
-              "\"{}\" is no way of a product", text);
+              "\"{}\" is no way of a product", text.substr(0, 80));
   return way;
 }
 
@@ -47,8 +48,7 @@ std::string join(const std::vector<std::string>& lines) {
 
 // The file's text; "" where there is none that can be read.
 std::string read_if_there(const std::string& file) {
-  std::error_code unreadable;
-  if (file.empty() || !std::filesystem::exists(file, unreadable)) return {};
+  if (file.empty() || !file_exists(file)) return {};
   try {
     return read_file(file);
   } catch (const Error& e) {
@@ -157,8 +157,8 @@ std::string MatmulChoices::to_json(const Tables& tables) {
 MatmulChoices::Tables MatmulChoices::parse(std::string_view json) {
   Tables tables;
   try {
-    const Json all = Json::parse(json);
-    const int version = all.at("format_version");
+    const nlohmann::json all = parse_json(json);
+    const int64_t version = json_integer(all.at("format_version"), "format_version");
     FORJA_CHECK(version == kFormatVersion, "format version {}, this build has {}", version,
                 kFormatVersion);
     for (const auto& [machine, table] : all.at("machines").items())

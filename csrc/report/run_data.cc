@@ -9,6 +9,7 @@
 
 #include "forja/base/error.h"
 #include "forja/base/file.h"
+#include "forja/base/json.h"
 #include "forja/base/text.h"
 
 namespace forja {
@@ -142,7 +143,12 @@ void read_info(RunData& run, const std::string& path) {
     run.warnings.push_back("run.json is missing: model, layout and machine are not known");
     return;
   }
-  json info = json::parse(read_file(path), nullptr, false);
+  const std::string text = read_file(path);
+  json info;
+  try {
+    info = parse_json(text);
+  } catch (const Error&) {  // said below
+  }
   if (!info.is_object()) {
     run.warnings.push_back("run.json is damaged: model, layout and machine are not known");
     return;
@@ -157,8 +163,11 @@ void read_info(RunData& run, const std::string& path) {
 
 // "web 0.9, code 0.1" of a path, a {path, weight} mapping, a list of these, or a mapping of names
 // to paths.
-std::string describe_data(const YAML::Node& node) {
+//
+// Nothing is nested deeper; aliases could make a tree of a few lines larger than any memory.
+std::string describe_data(const YAML::Node& node, int most_depth = 2) {
   if (node.IsScalar()) return node.Scalar();
+  if (most_depth == 0) return "";
   std::vector<std::string> parts;
   if (node.IsMap() && node["path"] && node["path"].IsScalar()) {
     const YAML::Node weight = node["weight"];
@@ -168,12 +177,12 @@ std::string describe_data(const YAML::Node& node) {
   }
   if (node.IsMap()) {
     for (const auto& entry : node) {
-      parts.push_back(
-          fmt::format("{}: {}", entry.first.Scalar(), describe_data(YAML::Node(entry.second))));
+      parts.push_back(fmt::format("{}: {}", entry.first.Scalar(),
+                                  describe_data(YAML::Node(entry.second), most_depth - 1)));
     }
   }
   if (node.IsSequence()) {
-    for (const YAML::Node& entry : node) parts.push_back(describe_data(entry));
+    for (const YAML::Node& entry : node) parts.push_back(describe_data(entry, most_depth - 1));
   }
   return join(parts, ", ");
 }

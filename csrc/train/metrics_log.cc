@@ -15,6 +15,12 @@ using Json = nlohmann::ordered_json;
 // JSON has no NaN: null stands for it.
 Json number(double value) { return std::isfinite(value) ? Json(value) : Json(nullptr); }
 
+// Of a line of metrics; one without a step is of none that may have to go.
+int64_t step_of(const Json& line) {
+  const auto step = line.find("step");
+  return step != line.end() && step->is_number_integer() ? step->get<int64_t>() : 0;
+}
+
 std::string lines_up_to(const std::string& text, int64_t last_step) {
   std::string kept;
   size_t begin = 0;
@@ -23,7 +29,7 @@ std::string lines_up_to(const std::string& text, int64_t last_step) {
     if (end == text.npos) break;
     const std::string line = text.substr(begin, end - begin);
     const Json json = Json::parse(line, nullptr, false);
-    if (!json.is_discarded() && json.value("step", int64_t(0)) <= last_step) kept += line + "\n";
+    if (json.is_object() && step_of(json) <= last_step) kept += line + "\n";
     begin = end + 1;
   }
   return kept;

@@ -182,7 +182,8 @@ RunConfig read_run_config(const std::string& file, const std::vector<std::string
 
 RunConfig read_run_config_text(const std::string& text, const std::string& name) {
   RunConfig config;
-  read_config_text(text, name, {}, [&](ConfigVisitor& v) { config.visit(v); });
+  const auto visit = [&](ConfigVisitor& v) { config.visit(v); };
+  read_config_text(text, name, {}, visit, OtherFiles::refuse);
   return config;
 }
 

@@ -110,6 +110,19 @@ TEST(Config, FaultsSayWhereWhatAndWhatToDo) {
             std::string::npos);
 }
 
+TEST(Config, NumbersAreFinite) {
+  for (const char* value : {"nan", "inf", "-inf", "1e999"})
+    EXPECT_NE(fault(fmt::format("inner: {{rate: {}}}\n", value)).find("expected a number"),
+              std::string::npos)
+        << value;
+}
+
+// A key of any length is compared to those that there are in no time and memory.
+TEST(Config, LongKeys) {
+  const std::string message = fault("? " + std::string(1 << 20, 'x') + "\n: 1\n");
+  EXPECT_NE(message.find("known keys: count"), std::string::npos);
+}
+
 TEST(Config, FaultsOfTheCommandLineNameIt) {
   EXPECT_EQ(fault("count: 1\n", {"count=x"}),
             "command line (count=x): count: expected a whole number, found \"x\"");

@@ -78,6 +78,12 @@ TEST_F(ManifestTest, IsNoManifest) {
   refuse("format_version is 0", [](Json& j) { j["format_version"] = 0; });
 }
 
+TEST_F(ManifestTest, RepeatedKeys) {
+  std::string twice = good_;
+  twice.insert(twice.find("\"step\""), "\"step\": 7, ");
+  refuse_text("the key \"step\" is there twice", twice);
+}
+
 TEST_F(ManifestTest, VersionsAreReadUpToTheOwn) {
   Json json = Json::parse(good_);
   EXPECT_EQ(json["format_version"], 2);

@@ -33,21 +33,68 @@ TEST(Safetensors, DamagedFilesAreNamed) {
   EXPECT_NE(fault("").find("not a safetensors file"), std::string::npos);
   EXPECT_NE(fault(good.substr(0, 20)).find("not a safetensors file, or a truncated one"),
             std::string::npos);
-  EXPECT_NE(fault(good.substr(0, good.size() - 1)).find("tensor a needs 400 bytes"),
+  EXPECT_NE(fault(good.substr(0, good.size() - 1)).find("tensor \"a\": expected 400 bytes"),
             std::string::npos);
   for (const char* shape : {"[-1, -100]", "[4294967296, 4294967296]"}) {
     const std::string header =
         fmt::format(R"({{"a":{{"dtype":"F32","shape":{},"data_offsets":[0,400]}}}})", shape);
     const std::string length = {char(header.size()), 0, 0, 0, 0, 0, 0, 0};
-    EXPECT_NE(fault(length + header + std::string(400, 'x')).find("tensor a is of the shape"),
+    EXPECT_NE(fault(length + header + std::string(400, 'x')).find("tensor \"a\": a size is"),
               std::string::npos);
   }
   std::string bad = good;
   bad[9] = '!';
-  EXPECT_NE(fault(bad).find("the header of this safetensors file is damaged"), std::string::npos);
+  EXPECT_NE(fault(bad).find("damaged: not JSON"), std::string::npos);
   bad = good;
   bad.replace(bad.find("F32"), 3, "F99");
-  EXPECT_NE(fault(bad).find("unknown dtype F99"), std::string::npos);
+  EXPECT_NE(fault(bad).find("unknown dtype \"F99\""), std::string::npos);
+}
+
+// Headers that the parser takes, and that are of no file.
+TEST(Safetensors, HostileHeaders) {
+  testing::TemporaryDirectory folder;
+  const auto fault = [&](const std::string& header) {
+    const uint64_t bytes = header.size();
+    write_file(folder.file("x"), std::string(reinterpret_cast<const char*>(&bytes), 8) + header +
+                                     std::string(400, 'x'));
+    return testing::error_of([&] { SafetensorsFile f(folder.file("x")); }, ExitCode::bad_input);
+  };
+  const auto tensor = [](const char* shape, const char* offsets) {
+    return fmt::format(R"({{"dtype":"U8","shape":{},"data_offsets":{}}})", shape, offsets);
+  };
+  const auto expect = [&](const std::string& header, const std::string& words) {
+    const std::string message = fault(header);
+    EXPECT_NE(message.find(words), std::string::npos) << message;
+  };
+  expect("[]", "expected an object of tensors");
+  expect("null", "expected an object of tensors");
+  expect(std::string(1000, '['), "nested deeper");
+  expect("{\"a\":" + tensor("[1]", "[0,1]") + ",\"a\":" + tensor("[2]", "[1,3]") + "}",
+         "the key \"a\" is there twice");
+  expect("{\"a\":" + tensor("[9]", "[0,9]") + ",\"b\":" + tensor("[9]", "[8,17]") + "}",
+         "tensors \"a\" and \"b\" have bytes in common");
+  // Offsets whose difference overflows, numbers that are no integers, sizes that hide behind a 0.
+  expect("{\"a\":" + tensor("[1]", "[9223372036854775807,-9223372036854775808]") + "}",
+         "where it begins is");
+  expect("{\"a\":" + tensor("[1]", "[1,-9223372036854775808]") + "}", "where it ends is");
+  expect("{\"a\":" + tensor("[1e300]", "[0,1]") + "}", "a size is 1e+300");
+  expect("{\"a\":" + tensor("[true]", "[0,1]") + "}", "a size is true");
+  expect("{\"a\":" + tensor("[0,4611686018427387904,4]", "[0,0]") + "}", "a size is");
+}
+
+// A file may begin its data anywhere.
+TEST(Safetensors, ElementsNeedNoAlignment) {
+  testing::TemporaryDirectory folder;
+  const std::string header = R"({"a":{"dtype":"BF16","shape":[2],"data_offsets":[1,5]}})";
+  const uint64_t bytes = header.size();
+  const uint16_t values[] = {0x3F80, 0xC000};  // 1, -2
+  write_file(folder.file("x"), std::string(reinterpret_cast<const char*>(&bytes), 8) + header +
+                                   "?" + std::string(reinterpret_cast<const char*>(values), 4));
+  const SafetensorsFile file(folder.file("x"));
+  float read[2];
+  read_as_float(file.tensor("a"), read);
+  EXPECT_EQ(read[0], 1.0f);
+  EXPECT_EQ(read[1], -2.0f);
 }
 
 TEST(HfModel, MissingAndMisshapenTensors) {

@@ -277,9 +277,18 @@ TEST_F(DatasetTest, DamagedDatasetsAreRefused) {
   expect_contains(with("/version", 99), "version 99");
   expect_contains(with("/format", "other"), "not the manifest");
   expect_contains(with("/num_tokens", 1), "the manifest says 1");
-  expect_contains(with("/num_tokens", "many"), "damaged manifest");
+  expect_contains(with("/num_tokens", "many"), "\"num_tokens\" is \"many\"");
   expect_contains(with("/dtype", "float"), "float");
-  expect_contains(with("/shards/0/name", "../x"), "slash");
+  for (const std::string name : {"../x", "/x", "..", "", "a\\b"})
+    expect_contains(with("/shards/0/name", name), "is no name of a file beside it");
+  expect_contains(with("/shards/0/name", "shard-00001"), "shard-00001 is there twice");
+  // Bytes that wrap around to those of the file, and sums that overflow.
+  constexpr int64_t kWraps = int64_t(1) << 62;
+  expect_contains(with("/shards/0/num_tokens", kWraps), "\"num_tokens\" is 4611686018427387904");
+  expect_contains(with("/shards/0/num_tokens", int64_t(1) << 47), "more tokens or documents");
+  expect_contains(with("/num_documents", 1e300), "\"num_documents\" is 1e+300");
+  expect_contains(with("/tokenizer/vocab_size", int64_t(1) << 33), "\"vocab_size\" is 8589934592");
+  expect_contains(with("/eos_id", 1 << 30), "\"eos_id\" is 1073741824");
   expect_contains(with("/shards/0/tokens_hash", "xyz"), "xyz");
   write_file(manifest, "{");
   expect_contains(open_error("d"), "damaged manifest");

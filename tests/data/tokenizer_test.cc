@@ -279,6 +279,15 @@ TEST(TokenizerErrors, DamagedFiles) {
   expect_contains(error("a.json", R"({"model": {"vocab": {"a": -1}, "merges": []}})"), "-1");
   expect_contains(error("a.json", R"({"model": {"vocab": {"a": 99999999999}, "merges": []}})"),
                   "99999999999");
+  // A table by id would be larger than any file that asks for it.
+  expect_contains(error("a.json", R"({"model": {"vocab": {"a": 16777215}, "merges": []}})"),
+                  "is 16777215, expected a whole number in 0..65535");
+  expect_contains(error("a.json", R"({"model": {"vocab": {"a": 0}, "merges": []},)"
+                                  R"("added_tokens": [{"id": 16777215, "content": "b"}]})"),
+                  "is 16777215, expected a whole number in 0..65535");
+  const std::string deep = std::string(100000, '[') + std::string(100000, ']');
+  expect_contains(error("a.json", R"({"model": {"vocab": {"a": 0}, "merges": [)" + deep + "]}}"),
+                  "nested deeper");
   expect_contains(error("a.json", R"({"model": 3})"), "BPE");
   expect_contains(error("b.model", "some text that is no model"), "SentencePiece");
   expect_contains(error("b.model", "YQ== 0\nYg== 2\n"), ":2: expected rank 1");

@@ -193,6 +193,20 @@ TEST(RunReport, OptionalFieldsAndFilesMayBeMissing) {
   EXPECT_TRUE(contains(render_run_report(folder.path()), "run.json is damaged"));
 }
 
+// Aliases of YAML stand for trees of any size, and may stand for themselves.
+TEST(RunReport, AliasesAreNotExpanded) {
+  TemporaryDirectory folder;
+  write_text(folder.file("metrics.jsonl"), "{\"step\":1,\"loss\":2}\n");
+  std::string laughs = "data:\n  a0: &a0 [x, x, x, x, x, x, x, x, x]\n";
+  for (int i = 1; i < 30; ++i)
+    laughs += fmt::format("  a{0}: &a{0} [*a{1}, *a{1}, *a{1}, *a{1}]\n", i, i - 1);
+  for (const std::string& config :
+       {laughs + "  train: *a29\n", std::string("data: {train: &a [*a]}\n")}) {
+    write_text(folder.file("config.yaml"), config);
+    EXPECT_LT(render_run_report(folder.path()).size(), size_t(2) << 20);
+  }
+}
+
 TEST(RunReport, MeanRatesAreOverTheWholeTime) {
   TemporaryDirectory folder;
   write_text(folder.file("metrics.jsonl"),

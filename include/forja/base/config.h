@@ -136,10 +136,16 @@ class ConfigVisitor {
 // (with the nearest known one), a wrong type, a failed check.
 void read_config_file(const std::string& file, const std::vector<std::string>& overrides,
                       const std::function<void(ConfigVisitor&)>& visit);
+// May a section be in a file of its own?
+enum class OtherFiles {
+  read,
+  refuse,  // of text that may come from anybody
+};
 // The same from text; `name` stands for the file in messages and relative paths.
 void read_config_text(const std::string& text, const std::string& name,
                       const std::vector<std::string>& overrides,
-                      const std::function<void(ConfigVisitor&)>& visit);
+                      const std::function<void(ConfigVisitor&)>& visit,
+                      OtherFiles others = OtherFiles::read);
 
 // Every key with its current value, as YAML.
 std::string print_config(const std::function<void(ConfigVisitor&)>& visit);

@@ -10,11 +10,16 @@
 
 namespace forja {
 
+enum class Links {
+  follow,
+  refuse,  // one is bad_input: of a folder that may not lead out of itself
+};
+
 // A read-only memory mapping of a whole file. Move-only; the mapping ends with the object.
 class MappedFile {
  public:
   MappedFile() = default;
-  explicit MappedFile(const std::string& path);
+  explicit MappedFile(const std::string& path, Links links = Links::follow);
   MappedFile(MappedFile&& other) noexcept;
   MappedFile& operator=(MappedFile&& other) noexcept;
   ~MappedFile();
@@ -33,7 +38,7 @@ class MappedFile {
   int64_t size_ = 0;
 };
 
-std::string read_file(const std::string& path);
+std::string read_file(const std::string& path, Links links = Links::follow);
 
 // A file being written beside its final name. commit() flushes, fsyncs and renames; without
 // commit() the partial file is removed by the destructor.
@@ -68,6 +73,13 @@ void check_writable(const std::string& path);
 
 // fsync of a directory, so that a rename in it survives a power loss.
 void sync_directory(const std::string& path);
+
+// True when there is something at `path`. Never throws: where nobody may look, or that is no name,
+// there is nothing.
+bool file_exists(const std::string& path);
+
+// True for the name of a file directly in a folder: no path, and not hidden.
+bool is_file_name(std::string_view name);
 
 // `path` as seen from the folder of `base_file`: absolute paths stay, relative ones are joined.
 std::string resolve_path(const std::string& path, const std::string& base_file);

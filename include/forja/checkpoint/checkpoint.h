@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Checkpoints: a directory of safetensors shards and a manifest.json. It is written beside, synced,
 // then renamed: what has the name is whole. Any layout loads it. checkpoint_writer.h writes them.
+//
+// A checkpoint may come from anybody: what reads one opens no file outside of its directory, also
+// not through a symbolic link, writes nothing, and allocates no more than its files are large.
 #pragma once
 
 #include <cstdint>

@@ -21,10 +21,11 @@ struct SafetensorsEntry {
   int64_t num_elements() const;
 };
 
-// A memory-mapped file. Throws bad_input for a file that is truncated or no safetensors file.
+// A memory-mapped file. Throws bad_input for a file that is truncated or no safetensors file, and
+// where two tensors have the same name or bytes.
 class SafetensorsFile {
  public:
-  explicit SafetensorsFile(const std::string& path);
+  explicit SafetensorsFile(const std::string& path, Links links = Links::follow);
 
   const std::map<std::string, SafetensorsEntry>& entries() const { return entries_; }
   const std::map<std::string, std::string>& metadata() const { return metadata_; }
@@ -40,6 +41,9 @@ class SafetensorsFile {
   const std::string& path() const { return path_; }
 
  private:
+  void read_header(std::string_view text);
+  void check_overlaps() const;
+
   std::string path_;
   MappedFile file_;
   int64_t data_begin_ = 0;

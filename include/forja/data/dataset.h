@@ -69,10 +69,11 @@ class Dataset {
   void prefetch(int64_t first, int64_t count) const;
 
   // Replaces `starts` by the offsets in [0, count), ascending, at which a document begins in
-  // [first, first + count).
+  // [first, first + count). bad_input where the ends of documents there are not in order.
   void document_starts(int64_t first, int64_t count, std::vector<int32_t>* starts) const;
 
-  // The tokens of a document: [*begin, *end) of the stream, end-of-text token included.
+  // The tokens of a document: [*begin, *end) of the stream, end-of-text token included. bad_input
+  // where it ends before it begins.
   void document_range(int64_t document, int64_t* begin, int64_t* end) const;
 
   // Reads everything: checksums, document ends in order, ids in the vocabulary. Throws bad_input at
@@ -89,6 +90,7 @@ class Dataset {
 
   MappedFile map_checked(const std::string& name, int64_t expected_bytes) const;
   size_t shard_of_token(int64_t token) const;
+  [[noreturn]] void damaged_ends(size_t shard) const;
 
   std::string directory_;
   DatasetInfo info_;
