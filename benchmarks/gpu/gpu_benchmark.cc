@@ -314,9 +314,11 @@ void bench_optimizer(Bench& b, DType moments, Rounding rounding, int64_t tensors
                       .compute_weight = b.empty(DType::bf16, {count})});
     fill_value(ctx, ranges.back().second_moment, 1.0f);
   }
-  const AdamWState shared{b.empty(DType::f64, {1}), b.empty(DType::i64, {1})};
+  const AdamWState shared{b.empty(DType::f64, {1}), b.empty(DType::i64, {1}),
+                          b.empty(DType::f64, {1})};
   fill_zero(ctx, shared.sum_of_squares);
   fill_zero(ctx, shared.num_updates);
+  fill_zero(ctx, shared.largest_sum);
   begin_adamw_step(ctx, shared);
   const AdamWList list = make_adamw_list(ctx, ranges, b.arena());
   const AdamWOptions options{1e-4f, 0.9f, 0.95f, 1e-8f, 0.1f, 1.0f, rounding};

@@ -244,7 +244,8 @@ void adamw_benchmark(State& state, bool copies, DType moments, Rounding rounding
   const Tensor g = b.random(DType::f32, {n}, 1e-3f), w = b.random(DType::f32, {n}),
                m = b.zeros(moments, {n});
   const Tensor v = b.zeros(moments, {n}), c = copies ? b.zeros(DType::bf16, {n}) : Tensor{};
-  const AdamWState adamw{b.zeros(DType::f64, {1}), b.zeros(DType::i64, {1})};
+  const AdamWState adamw{b.zeros(DType::f64, {1}), b.zeros(DType::i64, {1}),
+                         b.zeros(DType::f64, {1})};
   begin_adamw_step(b.ctx, adamw);
   const AdamWOptions options{.lr = 1e-3f,
                              .beta1 = 0.9f,

@@ -79,7 +79,7 @@ void remove_partial(const std::string& directory) {
     if (item.path().string().ends_with(kPartial)) fs::remove_all(item.path());
 }
 
-// <directory>/latest names the checkpoint at any moment: a link made beside takes its place.
+// <directory>/latest names a checkpoint at any moment: a link made beside takes its place.
 void point_latest_to(const std::string& target) {
   const fs::path latest = fs::path(target).parent_path() / "latest";
   const std::string beside = latest.string() + kPartial;
@@ -92,6 +92,15 @@ void point_latest_to(const std::string& target) {
   fs::remove(beside, error);
 }
 
+// Without its name first: what is left of it, should this be cut off, is no checkpoint. `error` is
+// that it still has its name.
+void remove_checkpoint(const std::string& path, std::error_code& error) {
+  fs::rename(path, path + kPartial, error);
+  if (error) return;
+  std::error_code ignored;
+  fs::remove_all(path + kPartial, ignored);
+}
+
 // Checkpoints of later steps are not counted: the run went back behind them, because they are
 // damaged.
 void remove_old(const CheckpointOptions& options, int64_t step) {
@@ -101,10 +110,8 @@ void remove_old(const CheckpointOptions& options, int64_t step) {
     const int64_t of = step_of_checkpoint(path);
     if (of > step || newer++ < options.keep_last) continue;
     if (options.keep_every > 0 && of % options.keep_every == 0) continue;
-    // Without its name first: what is left of it, should this be cut off, is no checkpoint.
     std::error_code ignored;
-    fs::rename(path, path + kPartial, ignored);
-    fs::remove_all(path + kPartial, ignored);
+    remove_checkpoint(path, ignored);
   }
 }
 
@@ -119,6 +126,19 @@ void tidy_checkpoints(const std::string& newest) {
   }
   std::error_code error;
   if (fs::read_symlink(folder / "latest", error) != name) point_latest_to(newest);
+}
+
+void remove_checkpoints_after(const std::string& directory, int64_t step) {
+  const std::vector<std::string> all = list_checkpoints(directory);
+  const auto kept = std::find_if(all.begin(), all.end(), [&](const std::string& path) {
+    return step_of_checkpoint(path) <= step;
+  });
+  if (kept != all.end()) point_latest_to(*kept);
+  for (auto path = all.begin(); path != kept; ++path) {
+    std::error_code error;
+    remove_checkpoint(*path, error);
+    if (error) fail("cannot remove {}: {}", *path, error.message());
+  }
 }
 
 // Of what several copies hold, each writes a share: the parameters that begin in its part of all

@@ -12,7 +12,8 @@
 
 namespace forja {
 namespace {
-using Json = nlohmann::json;  // an ordered one takes quadratic time for many keys
+using Json = nlohmann::json;                 // an ordered one takes quadratic time for many keys
+using OrderedJson = nlohmann::ordered_json;  // as it is written
 
 // 2: a tensor may be a part of a parameter, with the block it is of.
 constexpr int kFormatVersion = 2;
@@ -111,6 +112,26 @@ StoredShard parse_shard(const Json& json) {
   return shard;
 }
 
+std::vector<double> numbers(const Json& json, const char* what) {
+  std::vector<double> out;
+  for (const Json& value : list(json, what, 0, size_t(kMostInFile))) {
+    if (!value.is_number()) fail_input("{} has {}, expected numbers", what, shown(value));
+    out.push_back(value.get<double>());
+  }
+  return out;
+}
+
+SpikeState parse_spikes(const Json& json) {
+  SpikeState spikes;
+  spikes.losses = numbers(json.at("losses"), "losses");
+  spikes.gradient_norms = numbers(json.at("gradient_norms"), "gradient_norms");
+  spikes.began = json_integer(json.at("began"), "began");
+  spikes.rollbacks = json_integer(json.at("rollbacks"), "rollbacks");
+  spikes.rolled_back_from = json_integer(json.at("rolled_back_from"), "rolled_back_from");
+  spikes.rolled_back_to = json_integer(json.at("rolled_back_to"), "rolled_back_to");
+  return spikes;
+}
+
 TrainState parse_state(const Json& json) {
   TrainState state;
   state.step = json_integer(json.at("step"), "step");
@@ -120,6 +141,7 @@ TrainState parse_state(const Json& json) {
   if (!json.at("seed").is_number_unsigned())
     fail_input("seed is {}, expected a number", shown(json.at("seed")));
   state.seed = json.at("seed").get<uint64_t>();
+  if (json.contains("spikes")) state.spikes = parse_spikes(json.at("spikes"));
   return state;
 }
 
@@ -248,12 +270,12 @@ DType Manifest::moment_dtype() const {
   return moment ? moment->dtype : DType::f32;
 }
 
-nlohmann::ordered_json to_json(const StoredTensor& t) {
-  nlohmann::ordered_json out = {{"name", t.name}, {"dtype", std::string(dtype_name(t.dtype))}};
+OrderedJson to_json(const StoredTensor& t) {
+  OrderedJson out = {{"name", t.name}, {"dtype", std::string(dtype_name(t.dtype))}};
   out["shape"] = t.is_whole() ? t.shape : std::vector<int64_t>{t.num_elements()};
   out["xxh3"] = t.checksum;
   if (t.is_whole()) return out;
-  auto rows = nlohmann::ordered_json::array();
+  auto rows = OrderedJson::array();
   for (const LocalBlock::Rows& r : t.block.row_ranges) rows.push_back({r.local, r.full, r.count});
   out["part_of"] = {{"shape", t.shape},
                     {"rows", rows},
@@ -262,17 +284,36 @@ nlohmann::ordered_json to_json(const StoredTensor& t) {
   return out;
 }
 
-void write_manifest(const std::string& folder, const TrainState& state,
-                    const nlohmann::ordered_json& shards) {
-  nlohmann::ordered_json manifest = {{"format", "forja-checkpoint"},
-                                     {"format_version", kFormatVersion}};
-  manifest["state"] = {{"step", state.step},
-                       {"samples", state.samples},
-                       {"tokens", state.tokens},
-                       {"num_updates", state.num_updates},
-                       {"seed", state.seed}};
+OrderedJson to_json(const TrainState& state) {
+  OrderedJson out = {{"step", state.step},
+                     {"samples", state.samples},
+                     {"tokens", state.tokens},
+                     {"num_updates", state.num_updates},
+                     {"seed", state.seed}};
+  const SpikeState& spikes = state.spikes;
+  if (spikes == SpikeState{}) return out;
+  out["spikes"] = {{"losses", spikes.losses},
+                   {"gradient_norms", spikes.gradient_norms},
+                   {"began", spikes.began},
+                   {"rollbacks", spikes.rollbacks},
+                   {"rolled_back_from", spikes.rolled_back_from},
+                   {"rolled_back_to", spikes.rolled_back_to}};
+  return out;
+}
+
+void write_manifest(const std::string& folder, const TrainState& state, const OrderedJson& shards) {
+  OrderedJson manifest = {{"format", "forja-checkpoint"}, {"format_version", kFormatVersion}};
+  manifest["state"] = to_json(state);
   manifest["shards"] = shards;
   write_file(folder + "/manifest.json", manifest.dump(1));
+}
+
+void replace_checkpoint_state(const std::string& path, const TrainState& state) {
+  read_manifest(path);  // it is whole
+  OrderedJson manifest = OrderedJson::parse(read_file(path + "/manifest.json"));
+  manifest["state"] = to_json(state);
+  write_file(path + "/manifest.json", manifest.dump(1));
+  sync_directory(path);
 }
 
 Manifest read_manifest(const std::string& path) {

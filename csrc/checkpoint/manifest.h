@@ -48,6 +48,7 @@ struct Manifest {
 };
 
 nlohmann::ordered_json to_json(const StoredTensor& tensor);
+nlohmann::ordered_json to_json(const TrainState& state);
 
 // Writes <folder>/manifest.json; shards are {file, bytes, tensors}, in the order of the ranks.
 void write_manifest(const std::string& folder, const TrainState& state,

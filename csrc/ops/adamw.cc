@@ -13,6 +13,8 @@ void check_state(const char* op, const AdamWState& state) {
   check_shape(op, "sum_of_squares", state.sum_of_squares, {1});
   check_dtype(op, "num_updates", state.num_updates, DType::i64);
   check_shape(op, "num_updates", state.num_updates, {1});
+  check_dtype(op, "largest_sum", state.largest_sum, DType::f64);
+  check_shape(op, "largest_sum", state.largest_sum, {1});
 }
 
 void check_range(const AdamWRange& r, DType moment_dtype) {

@@ -116,6 +116,10 @@ void ParameterSync::publish_weights() {
   }
 }
 
+void ParameterSync::finish_publishing() {
+  for (const Event& published : published_) times_.wait(published, TimeKind::wait_dp);
+}
+
 // ---- Gradients
 
 // What a reduction left in a slot joins the shard's sum.

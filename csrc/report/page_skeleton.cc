@@ -25,7 +25,7 @@ std::string_view page_skeleton() {
 <button id="theme" type="button" hidden>dark</button>
 {{facts}}</header>
 {{tiles}}{{warnings}}<div class="charts">
-{{charts}}{{environment}}</div>
+{{charts}}{{ranks}}{{environment}}</div>
 {{config}}<footer>Written by forja report. Step axes are shared: point at one chart to read all of them.</footer>
 </main>
 <script type="application/json" id="data">{{data}}</script>

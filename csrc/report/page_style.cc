@@ -128,6 +128,11 @@ tfoot th { text-align: left; }
 .split tbody .bar { background: linear-gradient(var(--rule), var(--rule)) 0 0 / 1px 100% no-repeat,
   linear-gradient(var(--rule), var(--rule)) 100% 0 / 1px 100% no-repeat; }
 .split .bar i { display: block; height: 11px; background: var(--c); min-width: 1px; }
+svg.heat { display: block; width: 100%; border: 1px solid var(--rule); border-radius: 3px; }
+svg.heat path { fill: var(--k2); }
+i.heat { --c: var(--k2); margin-left: 10px; }
+.heat .l1, i.l1 { opacity: 0.2; } .heat .l2, i.l2 { opacity: 0.4; } .heat .l3, i.l3 { opacity: 0.6; }
+.heat .l4, i.l4 { opacity: 0.8; }
 summary { cursor: pointer; font-weight: 600; font-size: 16px; }
 pre { overflow-x: auto; margin: 10px 0 0; font: 12.5px/1.5 ui-monospace, "SF Mono", Menlo, Consolas, monospace; }
 .empty { color: var(--muted); }

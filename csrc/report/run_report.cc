@@ -5,6 +5,7 @@
 
 #include "csrc/report/html.h"
 #include "csrc/report/page.h"
+#include "csrc/report/ranks_section.h"
 #include "csrc/report/sections.h"
 
 namespace forja {
@@ -29,6 +30,7 @@ std::string render_run_report(const std::string& run_dir) {
                         {"tiles", tiles_section(run)},
                         {"warnings", warnings_section(run)},
                         {"charts", charts},
+                        {"ranks", ranks_section(run_dir, run.info)},
                         {"environment", environment_section(run, halves % 2 == 0)},
                         {"config", config_section(run)},
                         {"data", fmt::format("{{\"range\":[{:.9g},{:.9g}],\"charts\":{{{}}}}}",

@@ -364,7 +364,7 @@ StepResult TrainEngine::step(int64_t step, double lr, int64_t num_microbatches, 
   note("waiting for the end of the step");
   result.loss = result.own_loss = local_loss(num_microbatches);
   result.gradient_norm = optimizer_->gradient_norm();
-  result.skipped = !std::isfinite(result.gradient_norm);
+  result.skipped = optimizer_->skipped();
   for (int64_t m = 0; m < num_microbatches; ++m) {
     const double share = 1.0 / (mesh_->dims.pp * mesh_->dims.tp);
     const Inputs& in = host_inputs_[size_t(m)];
@@ -385,14 +385,21 @@ void TrainEngine::finish(StepResult& result, int64_t step) {
     const Tensor x = make_tensor(values, DType::f64, {int64_t(count)});
     mesh_->world->all_reduce(x, ReduceOp::sum, {"loss and times", step}).wait();
   };
-  double loss_and_votes[2] = {result.loss, vote_ && vote_() ? 1.0 : 0.0};
-  sum(loss_and_votes, 2);
-  result.loss = loss_and_votes[0];
-  result.votes = int64_t(loss_and_votes[1]);
+  // The norm is the first rank's: copies of the model may sum it in another order (nccl), and what
+  // is decided by it must be the same everywhere.
+  const bool first = mesh_->world->rank() == 0;
+  double values[3] = {result.loss, vote_ && vote_() ? 1.0 : 0.0,
+                      first ? result.gradient_norm : 0.0};
+  sum(values, 3);
+  result.loss = values[0];
+  result.votes = int64_t(values[1]);
+  result.gradient_norm = values[2];
   result.loss /= double(std::max<int64_t>(result.num_targets, 1));
   times_.finish();
-  for (size_t i = 0; i < TimeSplit::kKinds; ++i)
-    result.time_s[i] = times_.seconds(TimeKind(i)) / double(mesh_->dims.world_size());
+  for (size_t i = 0; i < TimeSplit::kKinds; ++i) {
+    result.rank_time_s[i] = times_.seconds(TimeKind(i));
+    result.time_s[i] = result.rank_time_s[i] / double(mesh_->dims.world_size());
+  }
   sum(result.time_s.data(), result.time_s.size());
 }
 

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "forja/train/optimizer.h"
 
+#include <algorithm>
+#include <limits>
+
 #include "forja/base/hash.h"
 #include "forja/base/philox.h"
 
@@ -40,7 +43,9 @@ Optimizer::Optimizer(const Context& ctx, const ParameterStore& store, const Opti
     : config_(config), list_(make_adamw_list(ctx, ranges_of(store, seed), arena)) {
   state_.sum_of_squares = allocate(arena, DType::f64, {1});
   state_.num_updates = allocate(arena, DType::i64, {1});
+  state_.largest_sum = allocate(arena, DType::f64, {1});
   set_num_updates(ctx, 0);
+  set_largest_norm(ctx, INFINITY);
 }
 
 void Optimizer::step(const Context& ctx, double lr, Communicator& copy, TimeSplit& times) {
@@ -59,6 +64,11 @@ void Optimizer::step(const Context& ctx, double lr, Communicator& copy, TimeSpli
   adamw_step(ctx, state_, options, list_);
   copy_bytes(ctx, &sum_of_squares_, state_.sum_of_squares.data, sizeof sum_of_squares_);
   copy_bytes(ctx, &num_updates_, state_.num_updates.data, sizeof num_updates_);
+}
+
+void Optimizer::set_largest_norm(const Context& ctx, double norm) {
+  largest_sum_ = std::min(norm * norm, std::numeric_limits<double>::max());
+  copy_bytes(ctx, state_.largest_sum.data, &largest_sum_, sizeof largest_sum_);
 }
 
 void Optimizer::set_num_updates(const Context& ctx, int64_t n) {

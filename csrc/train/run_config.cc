@@ -19,6 +19,25 @@ void BatchRampConfig::visit(ConfigVisitor& v) {
           not_negative<int64_t>());
 }
 
+void SpikeConfig::visit(ConfigVisitor& v) {
+  v.field("action", action,
+          "skip: a step whose gradient norm is above the limit changes nothing; rollback: when the "
+          "loss stays above the limit, the run goes back to a checkpoint and on with later data.",
+          one_of({"none", "skip", "rollback"}));
+  v.field("window", window,
+          "Accepted steps whose mean and standard deviation give the limit; there is none before "
+          "half of them are known.",
+          between(int64_t(4), int64_t(100000)));
+  v.field("threshold", threshold, "Standard deviations from the mean to the limit.",
+          positive<double>());
+  v.field("patience", patience,
+          "Steps in a row above the limit: then rollback goes back, and skip takes what it skipped "
+          "for the new level and begins to count anew.",
+          positive<int64_t>());
+  v.field("max_rollbacks", max_rollbacks,
+          "For one spike; the run fails when it is not passed by then.", positive<int64_t>());
+}
+
 void TrainConfig::visit(ConfigVisitor& v) {
   v.field("steps", steps, "Length of the run in optimizer steps (or give tokens).",
           not_negative<int64_t>());
@@ -56,8 +75,14 @@ void TrainConfig::visit(ConfigVisitor& v) {
   v.field("non_finite", non_finite,
           "A step with a non-finite gradient never changes weights; then stop, or continue.",
           one_of({"stop", "continue"}));
+  v.section("spikes", spikes, "What to do about steps far from the usual ones.");
   v.field("log_every", log_every, "Steps between lines of the log (metrics.jsonl has every step).",
           positive<int64_t>());
+  v.field(
+      "compare_ranks_every", compare_ranks_every,
+      "Steps over which the ranks' own times are compared: ranks that are slower than others of "
+      "their pipeline stage are named, and all are in ranks.jsonl; 0: never.",
+      not_negative<int64_t>());
   v.field("verify_layout", verify_layout,
           "Before the run, compute one step in its layout and in the simplest one that fits, and "
           "compare loss and gradient norm.");
@@ -163,6 +188,13 @@ void RunConfig::visit(ConfigVisitor& v) {
   if (name.empty() || name.find('/') != std::string::npos)
     v.fault("name", "expected a name without slashes");
   if (train.steps == 0 && train.tokens == 0) v.fault("train", "give steps or tokens");
+  // Of the newest three one may be of the spike's first step and one of a stop within the spike.
+  const bool leaves_some = checkpoint.keep_last == 0 || checkpoint.keep_last >= 3;
+  if (train.spikes.action == "rollback" && (checkpoint.every == 0 || !leaves_some)) {
+    v.fault("checkpoint",
+            "train.spikes.action: rollback needs checkpoints from before a spike: set every, and "
+            "keep_last to 0 or at least 3");
+  }
   if (!model.has_rope() && data.sequence_length > model.max_position_embeddings) {
     v.fault("data", fmt::format("sequence_length {} is above the model's table of {} positions",
                                 data.sequence_length, model.max_position_embeddings));

@@ -14,8 +14,13 @@
 #include "csrc/train/agreement.h"
 #include "csrc/train/engine_config.h"
 #include "csrc/train/non_finite.h"
+#include "csrc/train/rank_watch.h"
+#include "csrc/train/run_loader.h"
+#include "csrc/train/run_outputs.h"
 #include "csrc/train/run_saver.h"
 #include "csrc/train/run_watch.h"
+#include "csrc/train/spike_guard.h"
+#include "csrc/train/spikes.h"
 #include "csrc/train/stop_wish.h"
 #include "csrc/train/verify_layout.h"
 #include "forja/base/file.h"
@@ -25,7 +30,6 @@
 #include "forja/base/text.h"
 #include "forja/base/version.h"
 #include "forja/checkpoint/checkpoint.h"
-#include "forja/checkpoint/hf_model.h"
 #include "forja/device/cpu_topology.h"
 #include "forja/ops/elementwise.h"
 #include "forja/ops/matmul_choices.h"
@@ -34,7 +38,6 @@
 #include "forja/train/metrics_log.h"
 #include "forja/train/progress.h"
 #include "forja/train/run_directory.h"
-#include "forja/train/tensorboard_writer.h"
 #include "forja/train/trace.h"
 
 namespace forja {
@@ -84,7 +87,10 @@ class Trainer {
         engine_config_(engine_config(config, choose_device(config.train, world), dims_.dp)),
         mesh_(make_checked_mesh()),
         total_steps_(total_steps(config)),
-        train_data_(open_training_data(config.data, uint64_t(config.train.seed))) {
+        rank_watch_(config.train.compare_ranks_every, engine_config_.device, dims_, world),
+        train_data_(open_training_data(config.data, uint64_t(config.train.seed))),
+        loader_(config_, world.communicator()),
+        outputs_(directory_, world.rank() == 0) {
     note("opening the data");
     watch_.watch(mesh_);
     engine_config_.flight_record = &watch_.record();
@@ -97,7 +103,6 @@ class Trainer {
                    config.data.train[0].path, config.data.valid[i].path);
       }
     }
-    check_initial_weights();
     if (!engine_config_.device.is_cpu() && engine_config_.gpu_matmul == GpuMatmul::automatic) {
       matmul_choices_.emplace(matmul_machine(engine_config_.device));
       engine_config_.matmul_choices = &*matmul_choices_;
@@ -121,30 +126,39 @@ class Trainer {
       log_info("{} has already done its {} steps", directory_.path(), total_steps_);
       return ExitCode::ok;
     }
-    if (leader()) open_outputs();
+    if (leader()) directory_.prepare(config_);
+    if (leader()) write_run_json();
     check_shared(world_, directory_.run());
     watch_.keep_in(directory_.flight());
+    outputs_.open(state_.step);
     if (config_.train.trace_steps > 0) trace_ = std::make_unique<StepTrace>(*engine_, mesh_);
     Progress progress(state_.step + 1, total_steps_, config_.train.log_every);
     while (state_.step < total_steps_) {
       const StepMetrics metrics = run_step(state_.step + 1);
       saver_->poll();
-      record(metrics);
+      outputs_.record(metrics);
       progress.show(metrics);
       if (trace_) write_trace();
-      if (metrics.skipped) on_non_finite(metrics);
+      if (!std::isfinite(metrics.gradient_norm)) on_non_finite(metrics);
+      if (spikes_->after_step(metrics, state_)) {  // the run went back, to a checkpoint
+        outputs_.open(state_.step);
+        save_due_ = false;
+        if (stop_votes_ > 0) return tell_stop();
+        continue;
+      }
       const bool last = state_.step == total_steps_;
       if (is_due(config_.eval.every) || last) evaluate();
-      const bool saves = is_due(config_.checkpoint.every) || last;
+      save_due_ = save_due_ || is_due(config_.checkpoint.every);
+      const bool saves = (save_due_ && !spikes_->holds_back_saves(state_)) || last;
       // A checkpoint has the lines of its steps before it: what ends the run in between leaves no
       // gap.
       const bool stops = stop_votes_ > 0 && !last;
-      if (leader()) flush_outputs(saves || stops);
+      outputs_.flush(saves || stops);
       if (saves || stops) save(last || stops);
+      if (saves) save_due_ = false;
       if (stops) return tell_stop();
     }
-    log_live("");
-    log_info("done: {} steps, {} tokens; {}", state_.step, state_.tokens, directory_.path());
+    tell_end();
     return ExitCode::ok;
   }
 
@@ -171,13 +185,6 @@ class Trainer {
   }
   bool is_due(int64_t every) const { return every > 0 && state_.step % every == 0; }
 
-  void check_initial_weights() const {
-    const std::string& from = config_.init.from;
-    if (from.empty() || is_checkpoint(from) || is_hf_directory(from)) return;
-    fail_input("init.from: {} is {}: expected a checkpoint or a Hugging Face directory", from,
-               std::filesystem::exists(from) ? "neither of the two" : "not there");
-  }
-
   // The arenas are reserved at the start and filled later: what does not fit is said now, not by
   // the kernel's out-of-memory killer.
   void check_memory() const {
@@ -199,51 +206,20 @@ class Trainer {
         format_bytes(double(there)));
   }
 
+  void tell_end() const {
+    const int64_t skipped = state_.step - state_.num_updates;
+    log_live("");
+    log_info("done: {} steps{}, {} tokens; {}", state_.step,
+             skipped > 0 ? fmt::format(" ({} of them skipped)", skipped) : "", state_.tokens,
+             directory_.path());
+  }
+
   ExitCode tell_stop() {
     log_live("");
     const std::string why = first_of_ranks(world_.communicator(), stop_reason_ ? stop_reason_ : "");
     log_info("stopped by {} after step {}, which is saved: start the run again to go on", why,
              state_.step);
     return ExitCode::preempted;
-  }
-
-  // The weights with which the run starts or goes on: `resume` empty, from the beginning.
-  void load_weights(TrainEngine& engine, const std::string& resume) {
-    note("loading weights");
-    engine.store().initialize(engine.context(), uint64_t(config_.train.seed));
-    if (!resume.empty()) {
-      const auto begin = Clock::now();
-      state_ = load_checkpoint(engine.context(), resume, engine.store(), CheckpointUse::training);
-      load_time_s_ = seconds_since(begin);
-      engine.optimizer().set_num_updates(engine.context(), state_.num_updates);
-    } else if (!config_.init.from.empty()) {
-      load_initial_weights(engine);
-    }
-  }
-
-  // Loads the newest checkpoint that is whole, on every rank the same, and returns it; "" where
-  // there is none.
-  std::string load_newest(TrainEngine& engine, const std::vector<std::string>& checkpoints) {
-    if (checkpoints.empty()) load_weights(engine, "");
-    std::string first_problem;
-    for (const std::string& path : checkpoints) {
-      std::string problem;
-      try {
-        directory_.check_own(config_, path);
-        load_weights(engine, path);
-      } catch (const std::exception& e) {
-        problem = e.what();
-      }
-      problem = first_of_ranks(world_.communicator(), problem);
-      if (problem.empty()) return path;
-      log_warning("{} cannot be continued from: {}", path, problem);
-      if (first_problem.empty()) first_problem = problem;
-    }
-    if (checkpoints.empty()) return "";
-    fail_input(
-        "no checkpoint of {} can be continued from; the newest: {}. Remove {} to start from the "
-        "beginning",
-        directory_.path(), first_problem, directory_.checkpoints());
   }
 
   // Before there is an engine: the memory of two would be needed.
@@ -268,7 +244,7 @@ class Trainer {
       config.snapshots = false;  // it saves nothing
       return config;
     };
-    first.load = [&](TrainEngine& engine) { load_weights(engine, resume); };
+    first.load = [&](TrainEngine& engine) { loader_.load(engine, resume); };
     first.fill = [this, start](int64_t sample, int64_t count, const MicroBatch& b) {
       return fill_micro_batch(train_data_, start.samples + sample, count, b);
     };
@@ -291,8 +267,12 @@ class Trainer {
              format_bytes(double(plan.total())), describe(plan));
     saver_ = std::make_unique<RunSaver>(*engine_, config_, directory_.checkpoints(),
                                         world_.communicator());
-    const std::string resume = load_newest(*engine_, checkpoints);
-    if (!resume.empty()) log_resumed(resume);
+    spikes_ = std::make_unique<SpikeGuard>(config_.train.spikes, directory_.checkpoints(), loader_,
+                                           *engine_, *saver_, world_.communicator());
+    note("loading weights");
+    const auto begin = Clock::now();
+    const std::string resume = loader_.load_newest(*engine_, checkpoints, state_);
+    if (!resume.empty()) log_resumed(resume, seconds_since(begin));
     if (!resume.empty() && leader()) tidy_checkpoints(resume);
     if (resume.empty() && !config_.init.from.empty())
       log_info("starting from the weights of {}", config_.init.from);
@@ -304,13 +284,13 @@ class Trainer {
     state_.seed = uint64_t(config_.train.seed);
   }
 
-  void log_resumed(const std::string& path) const {
+  void log_resumed(const std::string& path, double load_time_s) const {
     const DType saved = checkpoint_moment_dtype(path), kept = config_.optimizer.moment_dtype();
     log_info("continuing from {} (step {}){}; read in {:.2f} s", path, state_.step,
              saved == kept ? ""
                            : fmt::format(", its {} moments converted to {}", dtype_name(saved),
                                          dtype_name(kept)),
-             load_time_s_);
+             load_time_s);
   }
 
   void settle_matmuls() {
@@ -323,15 +303,6 @@ class Trainer {
                                 }});
     if (measured == 0) return;
     log_info("measured the ways of {} matrix products in {:.1f} s", measured, seconds_since(begin));
-  }
-
-  void load_initial_weights(TrainEngine& engine) {
-    const std::string& from = config_.init.from;
-    if (is_checkpoint(from)) {
-      load_checkpoint(engine.context(), from, engine.store(), CheckpointUse::weights);
-    } else {
-      load_hf_weights(engine.context(), from, engine.store());
-    }
   }
 
   static std::string describe(const MemoryPlan& p) {
@@ -353,6 +324,9 @@ class Trainer {
         learning_rate(config_.optimizer.schedule, config_.optimizer.lr, step, total_steps_);
     // The next step's, which comes from the disk while this one computes.
     train_data_.prefetch(state_.samples + batch + first_of_rank, of_rank);
+    StepMetrics out;
+    set_spike_limits(config_.train.spikes, state_.spikes, out);
+    engine_->optimizer().set_largest_norm(engine_->context(), out.gradient_norm_limit);
     const StepResult result = engine_->step(
         step, lr, of_rank / micro,
         [&](int64_t m, const MicroBatch& b) {
@@ -369,8 +343,8 @@ class Trainer {
     stop_wish_.took_step(seconds_since(begin));
 
     if (trace_) trace_->add_step(step, begin, Clock::now());
+    if (const auto line = rank_watch_.add(step, result)) outputs_.record_ranks(*line);
 
-    StepMetrics out;
     out.step = step;
     out.tokens = state_.tokens;
     out.loss = result.loss;
@@ -415,16 +389,8 @@ class Trainer {
       log_live("");
       log_info("step {}: {} loss {:.4f}, perplexity {:.2f}", state_.step, name, loss,
                std::exp(loss));
-      if (leader()) tensorboard_->add_scalar("loss/" + name, state_.step, loss);
     }
-    if (leader() && !results.empty()) metrics_->add(state_.step, results);
-  }
-
-  void open_outputs() {
-    directory_.prepare(config_);
-    write_run_json();
-    metrics_ = std::make_unique<MetricsLog>(directory_.metrics(), state_.step);
-    tensorboard_ = std::make_unique<TensorboardWriter>(directory_.tensorboard(), state_.step + 1);
+    if (!results.empty()) outputs_.record(state_.step, results);
   }
 
   void write_run_json() {
@@ -451,17 +417,6 @@ class Trainer {
     write_file(directory_.run(), json.dump(1) + "\n");
   }
 
-  void record(const StepMetrics& m) {
-    if (!leader()) return;
-    metrics_->add(m);
-    tensorboard_->add_scalar("loss/train", m.step, m.loss);
-    tensorboard_->add_scalar("optimizer/lr", m.step, m.lr);
-    tensorboard_->add_scalar("optimizer/grad_norm", m.step, m.gradient_norm);
-    tensorboard_->add_scalar("speed/tokens_per_s", m.step, m.tokens_per_s);
-    tensorboard_->add_scalar("speed/mfu", m.step, m.mfu);
-    tensorboard_->add_scalar("memory/bytes", m.step, double(m.memory_bytes));
-  }
-
   // After the last step of the trace; collective.
   void write_trace() {
     if (trace_->num_steps() < config_.train.trace_steps && state_.step < total_steps_) return;
@@ -475,13 +430,6 @@ class Trainer {
     }
   }
 
-  void flush_outputs(bool all) {
-    metrics_->flush();
-    if (!all && Clock::now() < next_tensorboard_flush_) return;
-    tensorboard_->flush();
-    next_tensorboard_flush_ = Clock::now() + std::chrono::seconds(10);
-  }
-
   RunConfig config_;
   World& world_;
   RunDirectory directory_;
@@ -493,21 +441,22 @@ class Trainer {
   std::optional<MatmulChoices> matmul_choices_;  // of a GPU with kernels.matmul: auto
   Mesh mesh_;
   int64_t total_steps_;
+  RankWatch rank_watch_;
   SampleStream train_data_;
   std::vector<SampleStream> valid_data_;
+  RunLoader loader_;
+  RunOutputs outputs_;
   std::unique_ptr<TrainEngine> engine_;
-  std::unique_ptr<RunSaver> saver_;   // of the engine's state
-  std::unique_ptr<StepTrace> trace_;  // while steps are recorded
+  std::unique_ptr<RunSaver> saver_;     // of the engine's state
+  std::unique_ptr<SpikeGuard> spikes_;  // takes it back
+  std::unique_ptr<StepTrace> trace_;    // while steps are recorded
   TrainState state_;
-  double load_time_s_ = 0.0;
   const char* stop_reason_ = nullptr;  // of this rank
   int64_t stop_votes_ = 0;             // ranks that have one
   double own_loss_ = 0.0;              // of this rank's samples in the last step
-  double matmul_flops_ = 0.0;          // of this rank, measured
-  PeakFlops peak_;                     // of this rank
-  std::unique_ptr<MetricsLog> metrics_;
-  std::unique_ptr<TensorboardWriter> tensorboard_;
-  Clock::time_point next_tensorboard_flush_{};
+  bool save_due_ = false;
+  double matmul_flops_ = 0.0;  // of this rank, measured
+  PeakFlops peak_;             // of this rank
 };
 
 }  // namespace

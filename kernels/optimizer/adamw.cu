@@ -39,7 +39,10 @@ struct Shared {
   SharedArray<Factors, 1> factors;
 };
 
-__device__ __forceinline__ bool is_finite(double x) { return x - x == 0.0; }
+// Also false where the sum is not finite.
+__device__ __forceinline__ bool is_accepted(const AdamWStep& step) {
+  return *step.sum_of_squares <= *step.largest_sum;
+}
 
 // x^n, n >= 0.
 __device__ __forceinline__ double power(double x, int64_t n) {
@@ -88,15 +91,15 @@ __device__ __forceinline__ void rounding_words(const AdamWRange& range, uint64_t
 }
 
 __global__ void begin_adamw_step_kernel(AdamWStep step) {
-  if (thread_index() == 0 && is_finite(*step.sum_of_squares)) *step.num_updates += 1;
+  if (thread_index() == 0 && is_accepted(step)) *step.num_updates += 1;
 }
 
 // T: of the moments.
 template <class T, Rounding kRounding>
 __global__ void __launch_bounds__(kThreads)
     adamw_step_kernel(AdamWStep step, AdamWSettings s, AdamWList list) {
+  if (!is_accepted(step)) return;  // all threads
   const double sum_of_squares = *step.sum_of_squares;
-  if (!is_finite(sum_of_squares)) return;  // all threads
   const int64_t updates = *step.num_updates;
   Factors& shared = shared_storage<Shared>().factors[0];
   if (thread_index() == 0) shared = factors_of(sum_of_squares, updates, s);

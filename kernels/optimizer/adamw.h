@@ -19,6 +19,7 @@ struct AdamWSettings {
 // What the step's parameters share, on the device.
 struct AdamWStep {
   const double* sum_of_squares;  // [1]
+  const double* largest_sum;     // [1]
   int64_t* num_updates;          // [1]
 };
 

@@ -53,6 +53,45 @@ TEST_F(CheckpointTest, WhatIsNewerThanTheRunDoesNotCountAsKept) {
   EXPECT_EQ(fs::read_symlink(directory_ + "/latest"), "step-00000006");
 }
 
+TEST_F(CheckpointTest, TheStateIsReplacedAndNothingElse) {
+  small_.fill(3.0f);
+  save_steps(4, 4, 0, 0);
+  const std::string path = directory_ + "/step-00000004",
+                    before = read_file(path + "/manifest.json");
+  EXPECT_EQ(before.find("spikes"), before.npos);
+  TrainState state = read_checkpoint_state(path);
+  EXPECT_EQ(state.spikes, SpikeState{}) << "older checkpoints have none";
+  state.samples = 77;
+  state.spikes = {.losses = {0.1, 1.0 / 3.0, 1e-300},
+                  .gradient_norms = {2.0, 0.7},
+                  .began = 3,
+                  .rollbacks = 2,
+                  .rolled_back_from = 9,
+                  .rolled_back_to = 4};
+  replace_checkpoint_state(path, state);
+  SmallStore other;
+  const TrainState found =
+      load_checkpoint(other.context(), path, other.store(), CheckpointUse::training);
+  other.expect_filled(3.0f);
+  EXPECT_EQ(found.samples, 77);
+  EXPECT_EQ(found.spikes, state.spikes) << "bit by bit";
+  state.spikes = {};
+  state.samples = 0;
+  replace_checkpoint_state(path, state);
+  EXPECT_EQ(read_file(path + "/manifest.json"), before);
+}
+
+TEST_F(CheckpointTest, WhatIsLaterThanAStepIsRemoved) {
+  save_steps(4, 9, 0, 0);
+  remove_checkpoints_after(directory_, 6);
+  const std::set<std::string> expected = {"latest", "step-00000004", "step-00000005",
+                                          "step-00000006"};
+  EXPECT_EQ(names_in(directory_), expected);
+  EXPECT_EQ(fs::read_symlink(directory_ + "/latest"), "step-00000006");
+  remove_checkpoints_after(directory_, 6);
+  EXPECT_EQ(names_in(directory_), expected);
+}
+
 TEST_F(CheckpointTest, LeftoversAreRemoved) {
   fs::create_directories(directory_ + "/step-00000003.partial");
   write_file(directory_ + "/step-00000003.partial/shard-00007.json", "[]");

@@ -114,6 +114,17 @@ TEST_F(ManifestTest, WrongTypes) {
   refuse("samples is 18446744073709551615", [](Json& j) { j["state"]["samples"] = UINT64_MAX; });
   refuse("seed is -3", [](Json& j) { j["state"]["seed"] = -3; });
   refuse("seed is \"x\"", [](Json& j) { j["state"]["seed"] = "x"; });
+  const auto spikes = [](const char* key, Json value) {
+    return [=](Json& j) {
+      j["state"]["spikes"] = {{"losses", {1.5}}, {"gradient_norms", {2}}, {"began", 0},
+                              {"rollbacks", 0},  {"rolled_back_from", 0}, {"rolled_back_to", 0}};
+      j["state"]["spikes"][key] = value;
+    };
+  };
+  refuse("losses is 3", spikes("losses", 3));
+  refuse("gradient_norms has null", spikes("gradient_norms", {1.0, nullptr}));
+  refuse("began is -1", spikes("began", -1));
+  refuse("rollbacks is 0.5", spikes("rollbacks", 0.5));
   refuse("shards is object", [](Json& j) { j["shards"] = Json::object(); });
   refuse("shards is array", [](Json& j) { j["shards"] = Json::array(); });
   refuse("is damaged", [](Json& j) { j["shards"][0] = 3; });

@@ -16,6 +16,8 @@ constexpr AdamWOptions kOptions = {.lr = 1e-2f,
                                    .weight_decay = 0.1f,
                                    .clip_norm = 1.0f};
 
+constexpr double kLargestSum = 400.0;
+
 struct Variant {
   DType moments;
   Rounding rounding;
@@ -35,8 +37,11 @@ struct Part {
 class Lists {
  public:
   Lists(const std::vector<Part>& parts, const Variant& variant) : variant_(variant) {
-    cpu_state_ = {cpu.zeros(DType::f64, {1}), cpu.zeros(DType::i64, {1})};
-    gpu_state_ = {gpu.upload(cpu_state_.sum_of_squares), gpu.upload(cpu_state_.num_updates)};
+    cpu_state_ = {cpu.zeros(DType::f64, {1}), cpu.zeros(DType::i64, {1}),
+                  cpu.zeros(DType::f64, {1})};
+    *cpu_state_.largest_sum.ptr<double>() = kLargestSum;
+    gpu_state_ = {gpu.upload(cpu_state_.sum_of_squares), gpu.upload(cpu_state_.num_updates),
+                  gpu.upload(cpu_state_.largest_sum)};
     std::vector<AdamWRange> on_cpu, on_gpu;
     for (const Part& part : parts) {
       const int64_t n = part.count + part.skip;
@@ -79,6 +84,8 @@ class Lists {
     adamw_step(cpu.context(), cpu_state_, options, cpu_);
     adamw_step(gpu.context(), gpu_state_, options, gpu_);
     ++steps_;
+    num_updates_ += squares <= kLargestSum;
+    EXPECT_EQ(*cpu_state_.num_updates.ptr<int64_t>(), num_updates_);
     expect_equal(gpu, gpu_state_.num_updates, cpu_state_.num_updates, "updates");
   }
 
@@ -140,7 +147,7 @@ class Lists {
   Variant variant_;
   AdamWState cpu_state_, gpu_state_;
   AdamWList cpu_, gpu_;
-  int64_t steps_ = 0;
+  int64_t steps_ = 0, num_updates_ = 0;
 };
 
 // Odd sizes, sizes about a chunk's, views that begin anywhere; parts that are runs of the full
@@ -157,7 +164,7 @@ const std::vector<Part> kParts = {
     {1000, 5, {.first = 21, .column = 2, .columns = 7, .full_columns = 21}},
 };
 
-// Clipped, not clipped, skipped.
+// Clipped, not clipped, skipped: not finite, or above the largest sum.
 TEST(GpuAdamW, StepsOfManyTensors) {
   FORJA_REQUIRE_GPU();
   for (const Variant& variant : kVariants) {
@@ -166,6 +173,8 @@ TEST(GpuAdamW, StepsOfManyTensors) {
     lists.step(0.25, kOptions);
     lists.step(INFINITY, kOptions);
     lists.step(NAN, kOptions);
+    lists.step(kLargestSum, kOptions);
+    lists.step(std::nextafter(kLargestSum, 1e9), kOptions);
     AdamWOptions not_clipped = kOptions;
     not_clipped.clip_norm = 0.0f;
     lists.step(100.0, not_clipped);

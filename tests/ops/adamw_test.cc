@@ -36,7 +36,10 @@ AdamWRange part_of(const AdamWRange& r, int64_t begin, int64_t end) {
 }
 
 AdamWState make_shared(TensorBox& box) {
-  return {box.zeros(DType::f64, {1}), box.zeros(DType::i64, {1})};
+  const AdamWState out{box.zeros(DType::f64, {1}), box.zeros(DType::i64, {1}),
+                       box.zeros(DType::f64, {1})};
+  *out.largest_sum.ptr<double>() = std::numeric_limits<double>::max();
+  return out;
 }
 
 void step(const Context& ctx, const AdamWState& shared, const AdamWOptions& o,
@@ -150,6 +153,25 @@ TEST(AdamW, NonFiniteNormChangesNothing) {
     step(box.context(), shared, with(Rounding::stochastic), {r});
     EXPECT_EQ(*shared.num_updates.ptr<int64_t>(), 0);
     expect_same_range(r, same);
+  }
+}
+
+// At the largest sum a step is done, above it no bit changes.
+TEST(AdamW, StepsAboveTheLargestSumChangeNothing) {
+  TensorBox box;
+  for (const double squares : {std::nextafter(4.0, 5.0), 1e30, double(INFINITY), double(NAN)}) {
+    const AdamWRange r = make_range(box, 1000, DType::bf16, true),
+                     same = make_range(box, 1000, DType::bf16, true);
+    const AdamWState shared = make_shared(box);
+    *shared.largest_sum.ptr<double>() = 4.0;
+    *shared.sum_of_squares.ptr<double>() = squares;
+    step(box.context(), shared, with(Rounding::stochastic), {r});
+    EXPECT_EQ(*shared.num_updates.ptr<int64_t>(), 0);
+    expect_same_range(r, same);
+    *shared.sum_of_squares.ptr<double>() = 4.0;
+    step(box.context(), shared, with(Rounding::stochastic), {r});
+    EXPECT_EQ(*shared.num_updates.ptr<int64_t>(), 1);
+    EXPECT_NE(to_doubles(r.weight), to_doubles(same.weight));
   }
 }
 

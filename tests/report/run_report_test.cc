@@ -71,6 +71,36 @@ TEST(RunReport, ShowsTheWholeRun) {
   EXPECT_FALSE(contains(html, "alert(1)</script>"));
 }
 
+// 100 ranks of which one is slow in the second half; a line that was cut short says nothing.
+TEST(RunReport, ShowsSlowRanks) {
+  TemporaryDirectory folder;
+  write_fake_run(folder.path(), {.steps = 400});
+  EXPECT_FALSE(contains(render_run_report(folder.path()), "id=\"ranks\""));
+  std::string lines = R"({"step":50,"steps":50,"above":[0,90],"slow":[1]})"
+                      "\n";
+  for (int i = 1; i <= 4; ++i) {
+    json above = std::vector<int>(100, 0);
+    if (i > 2) above[70] = 30 * (i - 2);
+    lines += json({{"step", 100 * i},
+                   {"steps", 100},
+                   {"above", above},
+                   {"slow", i > 2 ? json({70}) : json::array()}})
+                 .dump() +
+             "\n";
+  }
+  write_text(folder.file("ranks.jsonl"), lines + "{\"step\":500,\"ab");
+  const std::string html = render_run_report(folder.path());
+  expect_balanced(html);
+  for (const char* text :
+       {"id=\"ranks\"", "100 ranks from top to bottom (the slowest of those in each of 64 rows)",
+        "steps 1 to 400 from left to right", "<path class=\"l3\" d=\"M2 44h1v1h-1z\"/>",
+        "<path class=\"l4\" d=\"M3 44h1v1h-1z\"/></svg>",
+        "<th scope=\"row\">70</th><td></td><td>22.5 %</td><td>60 %</td><td>2 of 4</td>"}) {
+    EXPECT_TRUE(contains(html, text)) << text;
+  }
+  EXPECT_FALSE(contains(html, "90 %</td>")) << "of another number of ranks";
+}
+
 TEST(RunReport, MakesNoRequest) {
   TemporaryDirectory folder;
   write_fake_run(folder.path(), {});

@@ -42,7 +42,7 @@ States states_of(const ParameterStore& store, int zero) {
   }
   if (zero == 3) out.weights += 2 * tensor(largest, e);
   if (zero >= 2) out.gradients += 2 * (tensor(largest, 4) + tensor(largest / shards, 4));
-  out.optimizer += 2 * tensor(1, 8);  // sum of squares, number of updates
+  out.optimizer += 3 * tensor(1, 8);  // sum of squares, its limit, number of updates
   return out;
 }
 

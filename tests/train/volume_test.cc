@@ -235,7 +235,7 @@ Bytes check(const EngineConfig& config, int ranks, const std::string& name) {
     EXPECT_EQ(counted(*mesh.dp), number(*mesh.dp, "number of targets all_reduce"));
     EXPECT_EQ(counted(*mesh.copy), number(*mesh.copy, "gradient norm all_reduce"));
     // Loss and votes, and nine kinds of time.
-    EXPECT_EQ(counted(*mesh.world), number(*mesh.world, "loss and times all_reduce", 11));
+    EXPECT_EQ(counted(*mesh.world), number(*mesh.world, "loss and times all_reduce", 12));
     if (world.rank() == 0) {
       data_parallel = counted(*mesh.dp_shard);
       for (const auto& [purpose, bytes] : counted(*mesh.dp_replicate))

@@ -133,8 +133,15 @@ HWY_EXPORT(adamw_piece);
 HWY_EXPORT(squares_of);
 
 namespace {
+
 constexpr int64_t kSumBlock = 65536;
+
+// Also false where the sum is not finite.
+bool is_accepted(const AdamWState& state) {
+  return *state.sum_of_squares.ptr<double>() <= *state.largest_sum.ptr<double>();
 }
+
+}  // namespace
 
 int64_t sum_blocks(const AdamWList& list) {
   int64_t largest = 0;
@@ -160,12 +167,12 @@ void sum_of_squares(const AdamWList& list, const Tensor& sum, const Tensor& part
 }
 
 void begin_adamw_step(const AdamWState& state) {
-  if (std::isfinite(*state.sum_of_squares.ptr<double>())) *state.num_updates.ptr<int64_t>() += 1;
+  if (is_accepted(state)) *state.num_updates.ptr<int64_t>() += 1;
 }
 
 void adamw_step(const AdamWState& state, const AdamWOptions& options, const AdamWList& list) {
+  if (!is_accepted(state)) return;
   const double squares = *state.sum_of_squares.ptr<double>();
-  if (!std::isfinite(squares)) return;
   const int64_t num_updates = *state.num_updates.ptr<int64_t>();
   const double beta1 = options.beta1, beta2 = options.beta2, lr = options.lr;
   double clip = 1.0;

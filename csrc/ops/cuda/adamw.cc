@@ -8,7 +8,8 @@ namespace forja::cuda {
 namespace {
 
 kernels::AdamWStep step_of(const Context& ctx, const AdamWState& state) {
-  return {typed<double>(ctx, state.sum_of_squares), typed<int64_t>(ctx, state.num_updates)};
+  return {typed<double>(ctx, state.sum_of_squares), typed<double>(ctx, state.largest_sum),
+          typed<int64_t>(ctx, state.num_updates)};
 }
 
 // Whether groups of four elements may be accessed at once.

@@ -17,6 +17,15 @@
 
 namespace forja {
 
+// What loss spikes are told by (train.spikes), and where the run stands in one.
+struct SpikeState {
+  std::vector<double> losses, gradient_norms;  // of the last accepted steps, oldest first; finite
+  int64_t began = 0;                           // since this step all were above the limit; 0: none
+  int64_t rollbacks = 0;                       // for the present spike, the last of them ...
+  int64_t rolled_back_from = 0, rolled_back_to = 0;  // ... between these steps
+  bool operator==(const SpikeState&) const = default;
+};
+
 // Where a run stands. Everything random is a pure function of the seed and these.
 struct TrainState {
   int64_t step = 0;         // steps done
@@ -24,6 +33,7 @@ struct TrainState {
   int64_t tokens = 0;       // target tokens trained on
   int64_t num_updates = 0;  // optimizer updates done (skipped steps do not count)
   uint64_t seed = 0;
+  SpikeState spikes;
 };
 
 // "step-00000100".
@@ -62,6 +72,12 @@ class CheckpointWeights {
 TrainState read_checkpoint_state(const std::string& path);
 // In which dtype its moments are.
 DType checkpoint_moment_dtype(const std::string& path);
+
+// Replaces what a checkpoint says of where the run stood; at any moment the old or the new is
+// there.
+void replace_checkpoint_state(const std::string& path, const TrainState& state);
+// Removes the checkpoints of later steps; `latest` is then the newest that is left.
+void remove_checkpoints_after(const std::string& directory, int64_t step);
 
 // The checkpoints of a run's checkpoint directory, newest first; `latest`, which is a link to one
 // of them, is not counted.

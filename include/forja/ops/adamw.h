@@ -28,6 +28,10 @@ struct AdamWOptions {
 struct AdamWState {
   Tensor sum_of_squares;  // [1] f64: of all gradients, global over the mesh
   Tensor num_updates;     // [1] i64: updates done, this one included (begin_adamw_step counts it)
+  // [1] f64, finite: a step whose sum of squares is above it, or not finite, changes nothing. So
+  // a spike of the norm does no harm; source: the skip-step optimizer of OLMo 2 (Team OLMo, "2 OLMo
+  // 2 Furious", 2024).
+  Tensor largest_sum;
 };
 
 // One parameter, or a range of one: contiguous tensors with the same number of elements.
@@ -58,7 +62,7 @@ AdamWList make_adamw_list(const Context& ctx, const std::vector<AdamWRange>& ran
 // for given sizes, whatever the threads.
 void sum_of_squares(const Context& ctx, const AdamWList& list, const Tensor& sum);
 
-// Counts the step, unless the gradient norm is not finite: then this step's adamw_step changes
+// Counts the step, unless its sum of squares is not accepted: then this step's adamw_step changes
 // nothing.
 void begin_adamw_step(const Context& ctx, const AdamWState& state);
 

@@ -40,6 +40,8 @@ class ParameterSync {
   void use_others();
   // The shards of the weights have changed (initialised, loaded, updated): spreads them.
   void publish_weights();
+  // Waits until what it spreads has arrived: the shards may be set from outside.
+  void finish_publishing();
 
   // Gradients of layer `layer` are about to be added to.
   void begin_gradient(const Context& ctx, int layer);

@@ -65,13 +65,14 @@ struct StepResult {
   double loss = 0.0;      // mean over the targets of the global batch
   double own_loss = 0.0;  // of this rank's samples, their sum; 0 where the rank computes none
   double gradient_norm = 0.0;
-  bool skipped = false;     // non-finite gradients: nothing changed
+  bool skipped = false;     // nothing changed: the norm is not finite, or above the limit
   int64_t num_targets = 0;  // global
   int64_t votes = 0;        // ranks whose vote was yes
   FlopsCount flops;         // of this rank's share
   // Seconds by TimeKind, the mean over all ranks: a rank's waits are another's work. All of a step,
   // until every rank has ended it.
   std::array<double, TimeSplit::kKinds> time_s{};
+  std::array<double, TimeSplit::kKinds> rank_time_s{};  // of this rank
 };
 
 // The layout of `num_ranks` ranks for a model and batch. Throws bad_input, exit code 2, for what
@@ -88,7 +89,8 @@ class TrainEngine {
   // What a real engine of a rank needs. Touches no data and communicates with nobody.
   static MemoryPlan plan(const EngineConfig& config, const ParallelDims& dims = {}, int rank = 0);
 
-  // After the shards of the weights were set from outside (initialised, loaded).
+  // Before and after the shards of the weights are set from outside (initialised, loaded).
+  void weights_will_change() { sync_->finish_publishing(); }
   void weights_changed() { sync_->publish_weights(); }
 
   // Fills micro-batch m of this rank's data-parallel share and returns the view of the rows of

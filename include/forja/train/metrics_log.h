@@ -3,13 +3,13 @@
 // after a resume.
 #pragma once
 
+#include <cmath>
 #include <cstdint>
 #include <map>
-#include <memory>
 #include <string>
 
-#include "forja/base/append_file.h"
 #include "forja/train/engine.h"
+#include "forja/train/step_log.h"
 
 namespace forja {
 
@@ -20,6 +20,9 @@ struct StepMetrics {
   double tokens_per_s = 0.0, mfu = 0.0, hfu = 0.0, mfu_full_attention = 0.0;
   int64_t memory_bytes = 0;  // the process's largest resident set; on a GPU, its arenas
   bool skipped = false;
+  // Of train.spikes; infinity where there is none.
+  double gradient_norm_limit = INFINITY, loss_limit = INFINITY;
+  int64_t rollbacks = 0;                           // for the spike in or before which the step is
   std::array<double, TimeSplit::kKinds> time_s{};  // by TimeKind: the parts of step_time_s
 };
 
@@ -30,18 +33,16 @@ struct EvaluationMetrics {
 
 class MetricsLog {
  public:
-  // Opens `path` for appending after dropping every line of a step beyond `last_step` (0: all), and
-  // a last line that was cut short.
-  MetricsLog(const std::string& path, int64_t last_step);
+  // Goes on after `last_step`, as a StepLog does.
+  MetricsLog(const std::string& path, int64_t last_step) : log_(path, last_step) {}
 
   // Into memory, until flush().
   void add(const StepMetrics& metrics);
   void add(int64_t step, const std::map<std::string, EvaluationMetrics>& evaluations);
-  // What cannot be written waits for the next one.
-  void flush() { file_->flush(); }
+  void flush() { log_.flush(); }
 
  private:
-  std::unique_ptr<AppendFile> file_;
+  StepLog log_;
 };
 
 }  // namespace forja

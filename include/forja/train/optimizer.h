@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// AdamW over a parameter store, with clipping by the global norm. A non-finite gradient changes
-// nothing.
+// AdamW over a parameter store, with clipping by the global norm. A gradient that is not finite, or
+// whose norm is above a limit, changes nothing.
 #pragma once
 
 #include <cmath>
@@ -23,8 +23,12 @@ class Optimizer {
   // gradient once together (Mesh::copy). gradient_norm() reads the norm.
   void step(const Context& ctx, double lr, Communicator& copy, TimeSplit& times);
 
+  // Steps with a larger norm change nothing, from the next one on; infinity: all finite ones count.
+  void set_largest_norm(const Context& ctx, double norm);
+
   // Of the last step. On a GPU they are there after the next synchronize(ctx).
   double gradient_norm() const { return std::sqrt(sum_of_squares_); }
+  bool skipped() const { return !(sum_of_squares_ <= largest_sum_); }
   int64_t num_updates() const { return num_updates_; }
   void set_num_updates(const Context& ctx, int64_t n);
 
@@ -33,7 +37,7 @@ class Optimizer {
   AdamWList list_;  // of the store's parameters
   AdamWState state_;
   // The host's copies of it.
-  double sum_of_squares_ = 0.0;
+  double sum_of_squares_ = 0.0, largest_sum_ = 0.0;
   int64_t num_updates_ = 0;
 };
 

@@ -16,6 +16,7 @@ class Progress {
 
  private:
   int64_t first_step_, total_steps_, log_every_;
+  int64_t num_shown_ = 0;  // a run may go back
   double elapsed_s_ = 0.0;
 };
 

@@ -26,6 +26,15 @@ struct BatchRampConfig {
   void visit(ConfigVisitor& v);
 };
 
+struct SpikeConfig {
+  std::string action = "none";  // none, skip, rollback
+  int64_t window = 128;         // steps
+  double threshold = 6.0;       // standard deviations
+  int64_t patience = 10;        // steps
+  int64_t max_rollbacks = 3;
+  void visit(ConfigVisitor& v);
+};
+
 struct TrainConfig {
   int64_t steps = 0;  // one of steps and tokens
   int64_t tokens = 0;
@@ -40,7 +49,9 @@ struct TrainConfig {
   int64_t seed = 1234;
   std::string resume = "auto";      // auto, never
   std::string non_finite = "stop";  // stop, continue
+  SpikeConfig spikes;
   int64_t log_every = 1;
+  int64_t compare_ranks_every = 100;
   bool verify_layout = false;
   int64_t trace_steps = 0;
   void visit(ConfigVisitor& v);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The directory of a run: config.yaml, run.json, metrics.jsonl, trace.json, tensorboard/,
-// flight/, checkpoints/, report.html.
+// The directory of a run: config.yaml, run.json, metrics.jsonl, ranks.jsonl, trace.json,
+// tensorboard/, flight/, checkpoints/, report.html.
 #pragma once
 
 #include <string>
@@ -18,6 +18,7 @@ class RunDirectory {
   std::string config() const { return path_ + "/config.yaml"; }
   std::string run() const { return path_ + "/run.json"; }
   std::string metrics() const { return path_ + "/metrics.jsonl"; }
+  std::string ranks() const { return path_ + "/ranks.jsonl"; }
   std::string trace() const { return path_ + "/trace.json"; }
   std::string tensorboard() const { return path_ + "/tensorboard"; }
   std::string flight() const { return path_ + "/flight"; }

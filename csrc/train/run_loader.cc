@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "csrc/train/run_loader.h"
+
+#include <filesystem>
+
+#include "csrc/train/agreement.h"
+#include "forja/base/error.h"
+#include "forja/base/log.h"
+#include "forja/checkpoint/checkpoint.h"
+#include "forja/checkpoint/hf_model.h"
+#include "forja/train/run_directory.h"
+
+namespace forja {
+
+RunLoader::RunLoader(const RunConfig& config, Communicator& ranks)
+    : config_(config), ranks_(ranks) {
+  const std::string& from = config.init.from;
+  if (from.empty() || is_checkpoint(from) || is_hf_directory(from)) return;
+  fail_input("init.from: {} is {}: expected a checkpoint or a Hugging Face directory", from,
+             std::filesystem::exists(from) ? "neither of the two" : "not there");
+}
+
+TrainState RunLoader::load(TrainEngine& engine, const std::string& checkpoint) const {
+  engine.weights_will_change();
+  engine.store().initialize(engine.context(), uint64_t(config_.train.seed));
+  TrainState state;
+  if (!checkpoint.empty()) {
+    state = load_checkpoint(engine.context(), checkpoint, engine.store(), CheckpointUse::training);
+    engine.optimizer().set_num_updates(engine.context(), state.num_updates);
+  } else if (!config_.init.from.empty()) {
+    load_initial_weights(engine);
+  }
+  return state;
+}
+
+void RunLoader::load_initial_weights(TrainEngine& engine) const {
+  const std::string& from = config_.init.from;
+  if (is_checkpoint(from)) {
+    load_checkpoint(engine.context(), from, engine.store(), CheckpointUse::weights);
+  } else {
+    load_hf_weights(engine.context(), from, engine.store());
+  }
+}
+
+std::string RunLoader::load_newest(TrainEngine& engine, const std::vector<std::string>& checkpoints,
+                                   TrainState& state) const {
+  if (checkpoints.empty()) state = load(engine, "");
+  const RunDirectory directory(config_.run_directory());
+  std::string first_problem;
+  for (const std::string& path : checkpoints) {
+    std::string problem;
+    try {
+      directory.check_own(config_, path);
+      state = load(engine, path);
+    } catch (const std::exception& e) {
+      problem = e.what();
+    }
+    problem = first_of_ranks(ranks_, problem);
+    if (problem.empty()) return path;
+    log_warning("{} cannot be continued from: {}", path, problem);
+    if (first_problem.empty()) first_problem = problem;
+  }
+  if (checkpoints.empty()) return "";
+  fail_input(
+      "no checkpoint of {} can be continued from; the newest: {}. Remove {} to start from the "
+      "beginning",
+      directory.path(), first_problem, directory.checkpoints());
+}
+
+}  // namespace forja
