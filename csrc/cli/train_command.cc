@@ -39,7 +39,7 @@ ExitCode run_train(const TrainArguments& arguments, World& world) {
 // one tells, and the others give it time to.
 void end_all_ranks(World& world, ExitCode code, const char* message) {
   if (world.rank() > 0) {
-    std::this_thread::sleep_for(std::chrono::milliseconds(2000 + 100 * std::min(world.rank(), 20)));
+    std::this_thread::sleep_for(std::chrono::milliseconds(4000 + 100 * std::min(world.rank(), 20)));
   }
   log_live("");
   log_error("{}", message);

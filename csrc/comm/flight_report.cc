@@ -26,6 +26,20 @@ struct Record {
   RankStatus status;
 };
 
+// What a rank writes: the rest of the reader trusts it.
+bool is_sound(const Layout& layout) {
+  constexpr int64_t kMostTime_us = int64_t(1) << 53;
+  const auto is_time = [](int64_t time_us) { return time_us >= 0 && time_us <= kMostTime_us; };
+  const flight::Header& h = layout.header;
+  bool sound = h.num_groups <= flight::kMaxGroups && is_time(h.moved_us) && h.rank >= 0;
+  flight::for_each_entry(layout, [&](const Entry& e) {
+    sound = sound && is_time(e.time_us) && e.type <= EntryType::activity &&
+            e.kind <= uint8_t(CommKind::split) && e.group < flight::kMaxGroups && e.number >= 0 &&
+            e.number < INT64_MAX;
+  });
+  return sound;
+}
+
 std::unique_ptr<Layout> read_layout(const std::string& path) {
   const MappedFile file(path);
   auto layout = std::make_unique<Layout>();
@@ -39,14 +53,17 @@ std::unique_ptr<Layout> read_layout(const std::string& path) {
     fail_input("{} is a flight record of version {}; this binary reads version {}", path, h.version,
                flight::kVersion);
   }
+  if (!is_sound(*layout)) fail_input("{} is a damaged flight record", path);
   return layout;
 }
 
 std::vector<Record> read_records(const std::string& directory) {
   std::vector<std::string> paths;
-  for (const auto& entry : fs::directory_iterator(directory))
+  std::error_code error;
+  for (const auto& entry : fs::directory_iterator(directory, error))
     if (entry.path().filename().string().rfind("rank-", 0) == 0 && entry.path().extension().empty())
       paths.push_back(entry.path().string());
+  if (error) fail_input("cannot read {}: {}", directory, error.message());
   std::sort(paths.begin(), paths.end());
   std::vector<Record> records;
   for (const std::string& path : paths) records.push_back({read_layout(path), {}});
@@ -66,8 +83,7 @@ std::string time_text(int64_t time_us) {
 
 std::string describe(const Entry& e, const std::vector<GroupStatus>& groups) {
   const std::string group = e.group < groups.size() ? groups[e.group].name : "?";
-  const std::string kind(e.kind <= uint8_t(CommKind::split) ? comm_kind_name(CommKind(e.kind))
-                                                            : "?");
+  const std::string_view kind = comm_kind_name(CommKind(e.kind));
   std::string out = "  " + time_text(e.time_us) + "  ";
   switch (e.type) {
     case EntryType::activity:

@@ -90,7 +90,11 @@ std::vector<std::string> RunDirectory::find_resume(const RunConfig& config) cons
 
 void RunDirectory::check_own(const RunConfig& config, const std::string& checkpoint) const {
   const std::string part = difference(config, checkpoint + "/config.yaml");
-  if (!part.empty()) fail_input("it is of another run: \"{}\" differs in its config.yaml", part);
+  if (part.empty()) return;
+  fail_input(
+      "it is of another run: \"{}\" differs in its config.yaml; to start from its weights, give it "
+      "as init.from of a new run",
+      part);
 }
 
 void RunDirectory::prepare(const RunConfig& config) const {

@@ -234,7 +234,7 @@ class ConvertTest(ForjaTest):
         shutil.copytree(self.folder / "imported", self.checkpoint("run", 8))
         result = self.forja("train", "run.yaml", "output=run", "eval.every=0", "train.steps=9")
         self.assertEqual(result.code, 2)
-        self.assertIn("give it as init.from", result.errors[0])
+        self.assertIn("give it as init.from", result.err)
 
     def test_without_a_tokenizer(self):
         shutil.copytree(self.folder / "hf", self.folder / "bare")

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """forja generate and forja chat."""
 
+import json
 import shutil
 import unittest
 
-from forja_testing import ASSETS, ForjaTest
+from forja_testing import ASSETS, VOCABULARY, ForjaTest
 from sentencepiece import read_llama2c_tokenizer, sentencepiece_model
 
 PROMPTS = ["the quick fox", "el veloz", "murciélago", "noche"]
@@ -74,6 +75,44 @@ class GenerationTest(ForjaTest):
         expected = self.succeed("generate", "model", "--prompt", "el veloz", *options).out
         self.assertEqual("el veloz" + replies[3], expected, "an empty line forgets what was said")
         self.assertEqual(self.succeed("chat", "model", text="").out, "> \n")
+
+    def test_chat_with_a_template(self):
+        """What the model reads is what `generate` reads of the same text."""
+        self.succeed("convert", "model", "hf")
+        template = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}{{ end }}"
+        config = {"chat_template": template + "{% if add_generation_prompt %}<a>{% endif %}"}
+        (self.folder / "hf/tokenizer_config.json").write_text(json.dumps(config))
+        options = ["--temperature", 0, "--max-new-tokens", 6]
+        result = self.succeed("chat", "hf", "--system", "be", *options, text="the\nfox\n\nel")
+        self.assertIn("Type a message", result.err)
+        replies = [reply.split("\n")[0] for reply in result.out.split("> ")[1:]]
+        prompts = ["<system>be<user>the<a>"]
+        prompts.append(f"<system>be<user>the<assistant>{replies[0]}<user>fox<a>")
+        prompts.append("<system>be<user>el<a>")
+        for prompt, reply in zip(prompts, [replies[0], replies[1], replies[3]]):
+            expected = self.succeed("generate", "hf", "--prompt", prompt, *options).out
+            self.assertEqual(prompt + reply + "\n", expected)
+        config["chat_template"] = "\n{{ raise_exception('roles must alternate') }}"
+        (self.folder / "hf/tokenizer_config.json").write_text(json.dumps(config))
+        words = ["tokenizer_config.json, chat_template: line 2", "refuses it: roles must alternate"]
+        result = self.forja("chat", "hf", text="x")
+        self.assertEqual(result.code, 2, result)
+        for word in words:
+            self.assertIn(word, result.errors[0])
+        self.refuse(["--system needs a chat template"], "chat", "model", "--system", "x")
+
+    def test_stop_tokens_of_the_model(self):
+        """Also those that only generation_config.json names."""
+        self.succeed("convert", "model", "hf")
+        options = ["--prompt", "the", "--temperature", 0, "--max-new-tokens", 6]
+        whole = self.succeed("generate", "hf", *options).out
+        (self.folder / "hf/generation_config.json").write_text(
+            json.dumps({"eos_token_id": list(range(VOCABULARY))})
+        )
+        self.assertNotEqual(whole, "the\n")
+        self.assertEqual(self.succeed("generate", "hf", *options).out, "the\n")
+        (self.folder / "hf/generation_config.json").write_text('{"eos_token_id": "x"}')
+        self.refuse(["eos_token_id"], "generate", "hf", *options)
 
     def test_bad_input(self):
         bad_text = b"a\xffb\n"

@@ -28,6 +28,8 @@ class RunDirectoryTest(ForjaTest):
         expected = [
             "checkpoints",
             "config.yaml",
+            "flight",
+            "flight/rank-00000",
             "metrics.jsonl",
             "run.json",
             "tensorboard",

@@ -9,6 +9,7 @@
 
 #include "forja/checkpoint/hf_config.h"
 #include "forja/checkpoint/safetensors.h"
+#include "forja/comm/flight_record.h"
 #include "forja/data/dataset_writer.h"
 #include "forja/parallel/schedule.h"
 #include "forja/train/run_config.h"
@@ -125,6 +126,29 @@ void write_run_seeds(const Seeds& seeds) {
               R"("bf16 8 8 16": "custom"}, "another": {}}})");
 }
 
+// Of one rank of two, some calls long.
+void write_flight_seeds(const Seeds& seeds) {
+  const testing::TemporaryDirectory folder;
+  testing::run_world(2, [&](World& world) {
+    Communicator& ranks = world.communicator();
+    FlightRecord record(world.rank(), "node1");
+    record.watch(ranks, "world");
+    if (world.rank() == 0) record.keep_in(folder.file("rank-00000"));
+    record.set_activity("forward of stage 0, micro-batch 0", 3);
+    float x = 1.0f;
+    const Tensor t = make_tensor(&x, DType::f32, {1});
+    ranks.all_reduce(t, ReduceOp::sum, {"gradients", 3, 1}).wait();
+    using Kind = PointToPoint::Kind;
+    ranks.exchange({{world.rank() == 0 ? Kind::send : Kind::recv, t, 1 - world.rank()}}, {"there"})
+        .wait();
+    const Event last = ranks.barrier({"end"});
+    if (world.rank() == 0)
+      seeds.write("flight_record", "two_ranks",
+                  read_file(folder.file("rank-00000")).substr(0, 4096));
+    last.wait();
+  });
+}
+
 void write_schedule_seeds(const Seeds& seeds) {
   for (const std::string& name : schedule_names()) {
     const int virtual_stages = num_stages(name, 2, name == "interleaved_1f1b" ? 2 : 1) / 2;
@@ -234,8 +258,8 @@ int main(int argc, char** argv) {
   try {
     const Seeds seeds(argv[1]);
     for (const auto write :
-         {write_tensor_seeds, write_checkpoint_seeds, write_run_seeds, write_schedule_seeds,
-          write_tokenizer_seeds, write_dataset_seeds, write_document_seeds})
+         {write_tensor_seeds, write_checkpoint_seeds, write_run_seeds, write_flight_seeds,
+          write_schedule_seeds, write_tokenizer_seeds, write_dataset_seeds, write_document_seeds})
       write(seeds);
   } catch (const std::exception& e) {
     std::fprintf(stderr, "error: %s\n", e.what());
