@@ -365,7 +365,8 @@ class Trainer {
   void on_non_finite(const StepMetrics& metrics) {
     if (config_.train.non_finite == "continue") return;
     saver_->finish();  // of an earlier step, to go on from
-    fail("step {}: the gradient is not finite (loss {}); first in {}", metrics.step, metrics.loss,
+    fail("step {}: the gradient is not finite (loss {}); first in {}", metrics.step,
+         std::fabs(metrics.loss),  // a NaN may have a sign
          explain_non_finite(engine_->context(), engine_->store(), own_loss_, world_));
   }
 

@@ -105,6 +105,20 @@ TEST(ChatTemplate, RefusesByNameAndLine) {
       {"{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "macros call each other"},
       {"{{ range(1000000) }}", "more than 100000"},
       {"{{ ! }}", "\"!\" is not expected"},
+      {"{% for a in range(10000) %}{% for b in range(10000) %}{{ b }}{% endfor %}{% endfor %}",
+       "more than 2000000 steps"},
+      {"{% set ns = namespace(x='12') %}{% for i in range(99) %}{% set ns.x = ns.x ~ ns.x %}"
+       "{% endfor %}",
+       "a text of more than"},
+      {"{% set ns = namespace(x=[1]) %}{% for i in range(99) %}{% set ns.x = ns.x + ns.x %}"
+       "{% endfor %}",
+       "more than 2000000 steps"},
+      {"{% set ns = namespace(x=[]) %}{% for i in range(9999) %}{% set ns.x = [ns.x] %}{% endfor "
+       "%}",
+       "100 deep"},
+      {"{% set ns = namespace(x=[1]) %}{% for i in range(90) %}{% set ns.x = [ns.x, ns.x] %}"
+       "{% endfor %}{{ ns.x }}",
+       "a text of more than"},
   };
   for (const auto& [source, words] : cases)
     EXPECT_NE(refusal(source).find(words), std::string::npos) << source << "\n" << refusal(source);

@@ -36,6 +36,7 @@ std::string replaced(const std::string& s, const std::string& from, const std::s
     const size_t found = s.find(from, at);
     if (found == std::string::npos) break;
     out += s.substr(at, found - at) + to;
+    check_size(out);
     at = found + from.size();
   }
   return out + s.substr(at);
@@ -183,6 +184,7 @@ std::string joined(const Value& v, const Arguments& a) {
     if (!first) out += separator;
     first = false;
     out += (attribute.text() ? attribute_of(item, *attribute.text()) : item).to_string();
+    check_size(out);
   }
   return out;
 }

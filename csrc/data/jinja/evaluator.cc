@@ -9,8 +9,8 @@
 namespace forja::jinja {
 namespace {
 
-constexpr int kMaxCalls = 100;                 // of macros, one in another
-constexpr size_t kMaxBytes = size_t(1) << 28;  // of the text
+constexpr int kMaxCalls = 100;          // of macros, one in another
+constexpr int64_t kMaxSteps = 2000000;  // statements and expressions
 
 enum class Flow { on, leave, next };
 
@@ -46,6 +46,7 @@ class Evaluator {
   }
 
   Flow run_node(const Node& node) {
+    count_steps();
     switch (node.kind) {
       case Node::Kind::text:
         write(node.name);
@@ -82,8 +83,8 @@ class Evaluator {
   }
 
   void write(const std::string& text) {
-    if (out_.text.size() + text.size() > kMaxBytes) fail_input("the text grows without end");
     out_.text += text;
+    check_size(out_.text);
   }
 
   std::string captured(const std::vector<Node>& nodes) {
@@ -112,11 +113,12 @@ class Evaluator {
   void run_loop(const Node& node) {
     List items;
     frames_.emplace_back();
-    for (const Value& item : items_of(value_of(node.expression))) {
+    for (const Value& item : items_of(counted(value_of(node.expression)))) {
       if (node.condition) bind(node.names, item);
       if (!node.condition || value_of(*node.condition).truth()) items.push_back(item);
     }
     for (size_t i = 0; i < items.size(); ++i) {
+      count_steps();
       frames_.back() = Dict{};
       frames_.back().set("loop", loop_variable(items, i));
       bind(node.names, items[i]);
@@ -177,7 +179,20 @@ class Evaluator {
     return out;
   }
 
+  // Neither does a template go on without end.
+  void count_steps(int64_t n = 1) {
+    steps_ += n;
+    if (steps_ > kMaxSteps) fail_input("more than {} steps", kMaxSteps);
+  }
+  // What is gone through as a whole.
+  const Value& counted(const Value& v) {
+    if (v.list()) count_steps(int64_t(v.list()->size()));
+    if (v.text()) count_steps(int64_t(v.text()->size() / 64));
+    return v;
+  }
+
   Value value_of(const Expression& e) {
+    count_steps();
     using Kind = Expression::Kind;
     switch (e.kind) {
       case Kind::constant:
@@ -200,7 +215,7 @@ class Evaluator {
       case Kind::call:
         return call(e);
       case Kind::filter:
-        return apply_filter(e.name, value_of(e.parts[0]), arguments_of(e, 1));
+        return apply_filter(e.name, counted(value_of(e.parts[0])), arguments_of(e, 1));
       case Kind::test:
         return apply_test(e.name, value_of(e.parts[0]), arguments_of(e, 1));
       case Kind::unary:
@@ -226,7 +241,7 @@ class Evaluator {
   Value call(const Expression& e) {
     const Expression& called = e.parts[0];
     if (called.kind == Expression::Kind::attribute) {
-      const Value object = value_of(called.parts[0]);
+      const Value object = counted(value_of(called.parts[0]));
       const Value* own = object.dict() ? object.dict()->find(called.name) : nullptr;
       if (!own || !own->function()) return call_method(called.name, object, arguments_of(e, 1));
       return (*own->function())(arguments_of(e, 1));
@@ -241,14 +256,16 @@ class Evaluator {
     if (object.is_undefined()) fail_input("{} has no items", object.kind());
     const int64_t* index = key.as<int64_t>();
     if (!index || object.dict()) return Undefined{"item"};
-    const List items = items_of(object);
+    List of_text;
+    if (!object.list()) of_text = items_of(object);
+    const List& items = object.list() ? *object.list() : of_text;
     const int64_t size = int64_t(items.size()), i = *index < 0 ? *index + size : *index;
     return i >= 0 && i < size ? items[size_t(i)] : Value(Undefined{"item"});
   }
 
   // As Python: bounds outside are cut.
   Value slice_of(const Expression& e) {
-    const Value object = value_of(e.parts[0]);
+    const Value object = counted(value_of(e.parts[0]));
     if (!object.text() && !object.list()) fail_input("a part of {}", object.kind());
     const List items = items_of(object);
     const int64_t size = int64_t(items.size());
@@ -288,6 +305,8 @@ class Evaluator {
     if (op == "and") return a.truth() ? value_of(e.parts[1]) : a;
     if (op == "or") return a.truth() ? a : value_of(e.parts[1]);
     const Value b = value_of(e.parts[1]);
+    counted(a);
+    counted(b);
     if (op == "==") return equal(a, b);
     if (op == "!=") return !equal(a, b);
     if (op == "<") return less(a, b);
@@ -296,8 +315,8 @@ class Evaluator {
     if (op == ">=") return !less(a, b);
     if (op == "in") return contains(b, a);
     if (op == "not in") return !contains(b, a);
-    if (op == "~") return a.to_string() + b.to_string();
-    if (op == "+" && a.text() && b.text()) return *a.text() + *b.text();
+    if (op == "~") return check_size(a.to_string() + b.to_string());
+    if (op == "+" && a.text() && b.text()) return check_size(*a.text() + *b.text());
     if (op == "+" && a.list() && b.list()) {
       List both = *a.list();
       both.insert(both.end(), b.list()->begin(), b.list()->end());
@@ -329,6 +348,7 @@ class Evaluator {
   Rendered out_;
   bool located_ = false;
   int calls_ = 0;
+  int64_t steps_ = 0;
 };
 
 }  // namespace

@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "forja/base/error.h"
@@ -44,7 +45,37 @@ std::string quoted(const std::string& s, char quote, bool is_json) {
   return out + quote;
 }
 
+// Of what has `depth` so far and gets `item`.
+int checked_depth(int depth, const Value& item) {
+  const int with_item = std::max(depth, item.depth() + 1);
+  if (with_item > kMaxDepth) fail_input("values in values, more than {} deep", kMaxDepth);
+  return with_item;
+}
+
 }  // namespace
+
+const std::string& check_size(const std::string& text) {
+  if (text.size() > kMaxBytes) fail_input("a text of more than {} bytes", kMaxBytes);
+  return text;
+}
+
+Value::Value(List l) {
+  if (l.size() > kMaxItems) fail_input("a list of more than {} items", kMaxItems);
+  auto made = std::make_shared<ListOfDepth>();
+  for (const Value& item : l) made->depth = checked_depth(made->depth, item);
+  made->items = std::move(l);
+  data_ = std::move(made);
+}
+
+const List* Value::list() const {
+  const ListOfDepth* const found = pointer<ListOfDepth>();
+  return found ? &found->items : nullptr;
+}
+
+int Value::depth() const {
+  if (const ListOfDepth* l = pointer<ListOfDepth>()) return l->depth;
+  return dict() ? dict()->depth : 0;
+}
 
 const Value* Dict::find(const std::string& key) const {
   for (const auto& [name, value] : items)
@@ -53,6 +84,7 @@ const Value* Dict::find(const std::string& key) const {
 }
 
 void Dict::set(const std::string& key, Value value) {
+  depth = checked_depth(depth, value);
   for (auto& [name, old] : items) {
     if (name != key) continue;
     old = std::move(value);
@@ -86,7 +118,7 @@ Value Value::from_json(const Json& json) {
     }
     case Json::value_t::object: {
       Dict dict;
-      for (const auto& [key, item] : json.items()) dict.items.emplace_back(key, from_json(item));
+      for (const auto& [key, item] : json.items()) dict.set(key, from_json(item));
       return dict;
     }
     default:
@@ -120,12 +152,17 @@ std::string Value::repr() const {
   }
   std::string out;
   if (const List* l = list()) {
-    for (const Value& item : *l) out += (out.empty() ? "" : ", ") + item.repr();
+    for (const Value& item : *l) {
+      out += (out.empty() ? "" : ", ") + item.repr();
+      check_size(out);
+    }
     return "[" + out + "]";
   }
   if (const Dict* d = dict()) {
-    for (const auto& [key, item] : d->items)
+    for (const auto& [key, item] : d->items) {
       out += (out.empty() ? "" : ", ") + quoted(key, '\'', false) + ": " + item.repr();
+      check_size(out);
+    }
     return "{" + out + "}";
   }
   fail_input("{} cannot be printed", kind());
@@ -141,6 +178,7 @@ void Value::write_json(std::string& out, int indent, int depth) const {
   const auto line = [&](int level) {
     if (indent >= 0) out += "\n" + std::string(size_t(indent * level), ' ');
   };
+  check_size(out);
   const std::string separator = indent >= 0 ? "," : ", ";
   if (const List* l = list()) {
     out += '[';

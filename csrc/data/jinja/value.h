@@ -15,7 +15,13 @@ namespace forja::jinja {
 
 using Json = nlohmann::ordered_json;
 
+// A template may be made to do harm: what it builds is neither deeper, longer nor larger than this.
+inline constexpr int kMaxDepth = 100;                 // of values in values
+inline constexpr size_t kMaxItems = 1 << 20;          // of a list
+inline constexpr size_t kMaxBytes = size_t(1) << 24;  // of a text
+
 class Value;
+struct ListOfDepth;
 using List = std::vector<Value>;
 
 struct Undefined {
@@ -27,6 +33,7 @@ struct None {};
 struct Dict {
   std::vector<std::pair<std::string, Value>> items;
   bool is_namespace = false;  // may be assigned to
+  int depth = 1;
   const Value* find(const std::string& key) const;
   void set(const std::string& key, Value value);
 };
@@ -43,8 +50,8 @@ using Function = std::function<Value(const Arguments&)>;
 class Value {
  public:
   using Variant =
-      std::variant<Undefined, None, bool, int64_t, double, std::string, std::shared_ptr<List>,
-                   std::shared_ptr<Dict>, std::shared_ptr<Function>>;
+      std::variant<Undefined, None, bool, int64_t, double, std::string,
+                   std::shared_ptr<ListOfDepth>, std::shared_ptr<Dict>, std::shared_ptr<Function>>;
   Value() : data_(Undefined{}) {}
   Value(Undefined u) : data_(std::move(u)) {}
   Value(None) : data_(None{}) {}
@@ -53,7 +60,7 @@ class Value {
   Value(double d) : data_(d) {}
   Value(std::string s) : data_(std::move(s)) {}
   Value(const char* s) : data_(std::string(s)) {}
-  Value(List l) : data_(std::make_shared<List>(std::move(l))) {}
+  Value(List l);
   Value(Dict d) : data_(std::make_shared<Dict>(std::move(d))) {}
   Value(Function f) : data_(std::make_shared<Function>(std::move(f))) {}
   static Value from_json(const Json& json);
@@ -63,7 +70,7 @@ class Value {
   const T* as() const {
     return std::get_if<T>(&data_);
   }
-  const List* list() const { return pointer<List>(); }
+  const List* list() const;
   Dict* dict() const { return pointer<Dict>(); }
   const Function* function() const { return pointer<Function>(); }
   const std::string* text() const { return as<std::string>(); }
@@ -71,6 +78,7 @@ class Value {
   bool is_none() const { return as<None>() != nullptr; }
   bool is_number() const { return as<int64_t>() || as<double>(); }
 
+  int depth() const;  // of lists and mappings in one another
   bool truth() const;
   // As {{ value }} prints it.
   std::string to_string() const;
@@ -92,6 +100,14 @@ class Value {
 
   Variant data_;
 };
+
+struct ListOfDepth {
+  List items;
+  int depth = 1;
+};
+
+// Throws where the text is longer than any should be.
+const std::string& check_size(const std::string& text);
 
 // Python's ==, and < where both are numbers or both texts; throws for other pairs.
 bool equal(const Value& a, const Value& b);
