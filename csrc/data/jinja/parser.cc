@@ -198,7 +198,7 @@ class Parser {
     expect("(");
     while (!accept(")")) {
       out.names.push_back(expect_name());
-      if (accept("=")) out.defaults.emplace_back(out.names.back(), expression());
+      if (accept("=")) out.defaults.push_back({out.names.back(), expression()});
       if (!sees(")")) expect(",");
     }
     end_block();
@@ -425,7 +425,7 @@ class Parser {
       if (peek().kind == Token::Kind::name && sees("=", 1)) {
         const std::string given = take().text;
         ++at_;
-        call.named.emplace_back(given, expression());
+        call.named.push_back({given, expression()});
       } else {
         call.parts.push_back(expression());
       }

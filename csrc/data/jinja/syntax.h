@@ -12,6 +12,8 @@
 
 namespace forja::jinja {
 
+struct NamedExpression;
+
 struct Expression {
   enum class Kind {
     constant,    // value
@@ -32,7 +34,12 @@ struct Expression {
   std::string name;
   Value value;
   std::vector<Expression> parts;
-  std::vector<std::pair<std::string, Expression>> named;
+  std::vector<NamedExpression> named;
+};
+
+struct NamedExpression {
+  std::string name;
+  Expression expression;
 };
 
 struct Node {
@@ -53,7 +60,7 @@ struct Node {
   std::vector<std::string> names;
   Expression expression;
   std::unique_ptr<Expression> condition;
-  std::vector<std::pair<std::string, Expression>> defaults;
+  std::vector<NamedExpression> defaults;
   std::vector<Node> body, otherwise;
 };
 
