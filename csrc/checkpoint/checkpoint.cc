@@ -96,8 +96,10 @@ void load_state(const Context& ctx, CheckpointReader& reader, Parameter& p, Stat
       if (!may_meet(t, local)) continue;
       const auto common = common_runs(runs_of(t.block, t.begin, t.end), local);
       if (common.empty()) continue;
-      const Tensor from = reader.read(stored);
+      const Tensor from =
+          reader.view(stored, common.front().stored, common.back().stored + common.back().count);
       for (const CommonRun& run : common) {
+        reader.verify(stored, run.stored, run.stored + run.count);
         convert(host, from.slice(0, run.stored, run.stored + run.count),
                 out.slice(0, run.local, run.local + run.count));
       }

@@ -45,7 +45,7 @@ StoredTensor describe(const CheckpointPart& part) {
   const Tensor& t = part.stored;
   return {.name = part.name,
           .dtype = t.dtype,
-          .checksum = hash_hex(hash_bytes(t.data, t.num_bytes())),
+          .checksums = checksums_of(t.data, t.num_bytes()),
           .shape = part.parameter->spec.shape,
           .block = part.parameter->block,
           .begin = part.begin,

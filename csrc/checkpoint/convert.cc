@@ -151,7 +151,7 @@ ConvertedModel import_hf_model(const std::string& directory, const ModelConfig& 
     const Tensor written = writer.write(values.data());
     lists[writer.current()].push_back(
         to_json(whole_tensor("model/" + p->spec.name, written.dtype, p->spec.shape,
-                             hash_hex(hash_bytes(written.data, written.num_bytes())))));
+                             checksums_of(written.data, written.num_bytes()))));
   }
   writer.finish();
   Json shards = Json::array();

@@ -8,6 +8,7 @@
 
 #include "forja/base/error.h"
 #include "forja/base/file.h"
+#include "forja/base/hash.h"
 #include "forja/base/json.h"
 
 namespace forja {
@@ -16,7 +17,7 @@ using Json = nlohmann::json;                 // an ordered one takes quadratic t
 using OrderedJson = nlohmann::ordered_json;  // as it is written
 
 // 2: a tensor may be a part of a parameter, with the block it is of.
-constexpr int kFormatVersion = 2;
+constexpr int kFormatVersion = 3;
 int64_t product(int64_t a, int64_t b, const char* what) {
   if (b > 0 && a > kMostInFile / b) fail_input("{} x {} {} are too many", a, b, what);
   return a * b;
@@ -70,18 +71,27 @@ LocalBlock parse_block(const Json& part, const std::vector<int64_t>& shape) {
   return block;
 }
 
+std::vector<std::string> parse_checksums(const Json& json, const StoredTensor& t) {
+  if (json.is_string()) return {json.get<std::string>()};
+  const size_t pieces = size_t((t.num_bytes() + kPieceBytes - 1) / kPieceBytes);
+  std::vector<std::string> out;
+  for (const Json& checksum : list(json, "xxh3", pieces, pieces))
+    out.push_back(checksum.get<std::string>());
+  return out;
+}
+
 StoredTensor parse_tensor(const Json& json) {
   StoredTensor t;
   t.name = json.at("name").get<std::string>();
   const std::string dtype = json.at("dtype").get<std::string>();
   t.dtype = dtype == dtype_name(DType::bf16) ? DType::bf16 : DType::f32;
   if (dtype != dtype_name(t.dtype)) fail_input("{} is {}, neither fp32 nor bf16", t.name, dtype);
-  t.checksum = json.at("xxh3").get<std::string>();
   const std::vector<int64_t> stored = shape_of(json.at("shape"));
   if (!json.contains("part_of")) {
     t.shape = stored;
     t.block = whole_block(stored);
     t.end = num_elements(stored);
+    t.checksums = parse_checksums(json.at("xxh3"), t);
     return t;
   }
   const Json& part = json.at("part_of");
@@ -94,6 +104,7 @@ StoredTensor parse_tensor(const Json& json) {
     fail_input("{}: {} elements are stored of a range of {}", t.name, num_elements(stored),
                t.num_elements());
   }
+  t.checksums = parse_checksums(json.at("xxh3"), t);
   return t;
 }
 
@@ -244,8 +255,8 @@ int64_t num_elements(const std::vector<int64_t>& shape) {
 bool StoredTensor::is_whole() const { return num_elements() == forja::num_elements(shape); }
 
 StoredTensor whole_tensor(const std::string& name, DType dtype, const std::vector<int64_t>& shape,
-                          const std::string& checksum) {
-  return {name, dtype, checksum, shape, whole_block(shape), 0, num_elements(shape)};
+                          std::vector<std::string> checksums) {
+  return {name, dtype, std::move(checksums), shape, whole_block(shape), 0, num_elements(shape)};
 }
 
 std::string checkpoint_shard_name(int shard) {
@@ -270,10 +281,18 @@ DType Manifest::moment_dtype() const {
   return moment ? moment->dtype : DType::f32;
 }
 
+std::vector<std::string> checksums_of(const void* data, int64_t bytes) {
+  const auto* const first = static_cast<const uint8_t*>(data);
+  std::vector<std::string> out;
+  for (int64_t at = 0; at < bytes; at += kPieceBytes)
+    out.push_back(hash_hex(hash_bytes(first + at, std::min(kPieceBytes, bytes - at))));
+  return out;
+}
+
 OrderedJson to_json(const StoredTensor& t) {
   OrderedJson out = {{"name", t.name}, {"dtype", std::string(dtype_name(t.dtype))}};
   out["shape"] = t.is_whole() ? t.shape : std::vector<int64_t>{t.num_elements()};
-  out["xxh3"] = t.checksum;
+  out["xxh3"] = t.checksums;
   if (t.is_whole()) return out;
   auto rows = OrderedJson::array();
   for (const LocalBlock::Rows& r : t.block.row_ranges) rows.push_back({r.local, r.full, r.count});

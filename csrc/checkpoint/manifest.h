@@ -13,22 +13,30 @@ namespace forja {
 
 int64_t num_elements(const std::vector<int64_t>& shape);
 
+// A checksum is of so many bytes of a tensor, so that who needs a part of it reads that part.
+constexpr int64_t kPieceBytes = int64_t(8) << 20;
+
+// XXH3 of each piece.
+std::vector<std::string> checksums_of(const void* data, int64_t bytes);
+
 // What a shard has of a state of a parameter: the elements [begin, end) of a block of it.
 struct StoredTensor {
   std::string name;  // "model/layers.0.attention.qkv.weight"
   DType dtype = DType::f32;
-  std::string checksum;        // XXH3 of the bytes
-  std::vector<int64_t> shape;  // of the whole parameter
+  std::vector<std::string> checksums;  // of its pieces; before format 3 one, of all bytes
+  std::vector<int64_t> shape;          // of the whole parameter
   LocalBlock block;
   int64_t begin = 0, end = 0;
 
   int64_t num_elements() const { return end - begin; }
+  int64_t num_bytes() const { return num_elements() * dtype_bytes(dtype); }
+  int64_t piece_bytes() const { return checksums.size() == 1 ? num_bytes() : kPieceBytes; }
   bool is_whole() const;
 };
 
 // All of a parameter.
 StoredTensor whole_tensor(const std::string& name, DType dtype, const std::vector<int64_t>& shape,
-                          const std::string& checksum);
+                          std::vector<std::string> checksums);
 
 // "shard-00003.safetensors".
 std::string checkpoint_shard_name(int shard);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "csrc/checkpoint/reader.h"
 
+#include <algorithm>
 #include <cstdint>
 #include <filesystem>
 #include <utility>
@@ -42,19 +43,40 @@ void CheckpointReader::open_all() {
   for (size_t i = 0; i < files_.size(); ++i) file(i);
 }
 
-Tensor CheckpointReader::read(const Stored& stored) {
+Tensor CheckpointReader::view(const Stored& stored, int64_t begin, int64_t end) {
   const SafetensorsFile& from = file(stored.shard);
   const StoredTensor& expected = *stored.tensor;
-  from.prefetch(expected.name);
+  const int64_t element = dtype_bytes(expected.dtype);
+  from.prefetch(expected.name, begin * element, end * element);
   const Tensor t = from.tensor(expected.name);
-  if (reinterpret_cast<uintptr_t>(t.data) % size_t(dtype_bytes(t.dtype)) != 0)
+  if (reinterpret_cast<uintptr_t>(t.data) % size_t(element) != 0)
     fail_input("{}: tensor {} is not aligned to its elements", from.path(), expected.name);
-  const std::string hash = hash_hex(hash_bytes(t.data, t.num_bytes()));
-  if (hash != expected.checksum) {
-    fail_input("{}: tensor {} is damaged: checksum {}, expected {}", from.path(), expected.name,
-               hash, expected.checksum);
-  }
   return t.view({t.num_elements()});
+}
+
+void CheckpointReader::verify(const Stored& stored, int64_t begin, int64_t end) {
+  const SafetensorsFile& from = file(stored.shard);
+  const StoredTensor& expected = *stored.tensor;
+  const int64_t element = dtype_bytes(expected.dtype), piece = expected.piece_bytes();
+  std::vector<bool>& verified = verified_[&expected];
+  verified.resize(expected.checksums.size());
+  for (int64_t i = begin * element / piece; i * piece < end * element; ++i) {
+    if (verified[size_t(i)]) continue;
+    const auto* const data = static_cast<const uint8_t*>(from.tensor(expected.name).data);
+    const int64_t bytes = std::min(piece, expected.num_bytes() - i * piece);
+    const std::string hash = hash_hex(hash_bytes(data + i * piece, bytes));
+    if (hash != expected.checksums[size_t(i)]) {
+      fail_input("{}: tensor {} is damaged: checksum {}, expected {}", from.path(), expected.name,
+                 hash, expected.checksums[size_t(i)]);
+    }
+    verified[size_t(i)] = true;
+  }
+}
+
+Tensor CheckpointReader::read(const Stored& stored) {
+  const Tensor all = view(stored, 0, stored.tensor->num_elements());
+  verify(stored, 0, stored.tensor->num_elements());
+  return all;
 }
 
 }  // namespace forja

@@ -26,8 +26,13 @@ class CheckpointReader {
   const Manifest& manifest() const { return manifest_; }
   const std::string& path() const { return path_; }
 
-  // A view of the elements of a part, flat, its checksum verified. Throws bad_input, naming the
-  // file, when that is damaged.
+  // A view of the elements of a part, flat, of which those from `begin` to `end` are soon needed.
+  // verify() comes before the use of any.
+  Tensor view(const Stored& stored, int64_t begin, int64_t end);
+  // Reads the pieces that hold elements [begin, end) of a part, if they have not been. Throws
+  // bad_input, naming the file, where one is damaged.
+  void verify(const Stored& stored, int64_t begin, int64_t end);
+  // All of a part, verified.
   Tensor read(const Stored& stored);
   // Gives back the memory of a part that has been read.
   void release(const Stored& stored) { file(stored.shard).release(stored.tensor->name); }
@@ -42,6 +47,7 @@ class CheckpointReader {
   Manifest manifest_;
   std::vector<std::unique_ptr<SafetensorsFile>> files_;  // by shard; null: not opened yet
   std::map<std::string, std::vector<Stored>> tensors_;
+  std::map<const StoredTensor*, std::vector<bool>> verified_;  // by piece
 };
 
 }  // namespace forja

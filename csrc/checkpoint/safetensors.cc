@@ -114,9 +114,8 @@ const SafetensorsEntry& SafetensorsFile::entry(const std::string& name) const {
   return found->second;
 }
 
-void SafetensorsFile::prefetch(const std::string& name) const {
-  const SafetensorsEntry& e = entry(name);
-  file_.prefetch(data_begin_ + e.begin, e.end - e.begin);
+void SafetensorsFile::prefetch(const std::string& name, int64_t begin, int64_t end) const {
+  file_.prefetch(data_begin_ + entry(name).begin + begin, end - begin);
 }
 
 Tensor SafetensorsFile::tensor(const std::string& name) const {

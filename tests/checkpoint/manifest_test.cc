@@ -86,14 +86,15 @@ TEST_F(ManifestTest, RepeatedKeys) {
 
 TEST_F(ManifestTest, VersionsAreReadUpToTheOwn) {
   Json json = Json::parse(good_);
-  EXPECT_EQ(json["format_version"], 2);
+  EXPECT_EQ(json["format_version"], 3);
   write_file(path_ + "/manifest.json", json.dump());
   EXPECT_EQ(read_checkpoint_state(path_).step, 1);
-  refuse("has checkpoint format 3, this binary reads up to 2: use a newer forja",
-         [](Json& j) { j["format_version"] = 3; });
+  refuse("has checkpoint format 4, this binary reads up to 3: use a newer forja",
+         [](Json& j) { j["format_version"] = 4; });
 }
 
-// Of version 1 each tensor is whole, and says nothing of parts.
+// Of version 1 each tensor is whole, and says nothing of parts. Before version 3 a checksum is of
+// all of a tensor.
 TEST_F(ManifestTest, VersionOneLoads) {
   SmallStore small;
   small.fill(3.0f);
@@ -102,6 +103,8 @@ TEST_F(ManifestTest, VersionOneLoads) {
   Json json = Json::parse(read_file(path_ + "/manifest.json"));
   EXPECT_EQ(json.dump().find("part_of"), std::string::npos);
   json["format_version"] = 1;
+  for (Json& shard : json["shards"])
+    for (Json& tensor : shard["tensors"]) tensor["xxh3"] = tensor["xxh3"].at(0);
   write_file(path_ + "/manifest.json", json.dump());
   small.fill(0.0f);
   load_checkpoint(small.context(), path_, small.store(), CheckpointUse::training);
@@ -130,7 +133,9 @@ TEST_F(ManifestTest, WrongTypes) {
   refuse("is damaged", [](Json& j) { j["shards"][0] = 3; });
   refuse("is damaged", [](Json& j) { j["shards"][0]["tensors"][0] = "qkv"; });
   refuse("is damaged", [](Json& j) { part(j)["name"] = 1; });
-  refuse("is damaged", [](Json& j) { part(j)["xxh3"] = nullptr; });
+  refuse("xxh3 is null", [](Json& j) { part(j)["xxh3"] = nullptr; });
+  refuse("xxh3 is array, expected a list of 1..1", [](Json& j) { part(j)["xxh3"] = {"0", "1"}; });
+  refuse("is damaged", [](Json& j) { part(j)["xxh3"] = {7}; });
   refuse("is damaged", [](Json& j) { part(j)["part_of"] = 7; });
   refuse("neither fp32 nor bf16", [](Json& j) { part(j)["dtype"] = "fp64"; });
   refuse("a shape is", [](Json& j) { part(j)["shape"] = "all"; });

@@ -93,7 +93,7 @@ class RunDirectoryTest(ForjaTest):
         self.train("run", ranks=2)
         manifest = json.loads((self.checkpoint("run", 8) / "manifest.json").read_text())
         self.assertEqual(manifest["format"], "forja-checkpoint")
-        self.assertEqual(manifest["format_version"], 2)
+        self.assertEqual(manifest["format_version"], 3)
         self.assertEqual(manifest["state"]["step"], 8)
         self.assertEqual(manifest["state"]["samples"], 64)
         self.assertEqual(len(manifest["shards"]), 2)

@@ -34,8 +34,8 @@ class SafetensorsFile {
   const SafetensorsEntry& entry(const std::string& name) const;
   // A read-only view of the mapped bytes (up to rank 5); lives as long as this object.
   Tensor tensor(const std::string& name) const;
-  // Starts reading its bytes from the disk, and returns at once.
-  void prefetch(const std::string& name) const;
+  // Starts reading its bytes [begin, end) from the disk, and returns at once.
+  void prefetch(const std::string& name, int64_t begin, int64_t end) const;
   // Gives back the memory of a tensor that has been read; it can be read again, from the disk.
   void release(const std::string& name) const;
   const std::string& path() const { return path_; }
