@@ -94,7 +94,7 @@ class HostsTest(ClusterTest):
     def test_a_cable_that_is_cut(self):
         """The watchdog tells and ends what it reaches; mpirun alone would wait for many minutes."""
         endless = ["train.steps=999999", "checkpoint.every=0", "eval.every=0"]
-        launch = self.launch("output=run", *endless, "train.hang_timeout_minutes=0.05")
+        launch = self.launch("output=run", *endless, "train.hang_timeout_minutes=0.1")
         log, errors = self.folder / "run/metrics.jsonl", self.folder / "errors.txt"
         # A file: mpirun's ssh, which it leaves behind, holds a pipe open.
         with errors.open("w") as stderr:

@@ -8,7 +8,7 @@ import time
 from forja_testing import children, kill
 from resume_test import CONSTANT, ResumeCase
 
-LIMIT_S = 3
+LIMIT_S = 5
 ENDLESS = [CONSTANT, "train.steps=99999", "checkpoint.every=20", "checkpoint.keep_last=2", "eval.every=0"]
 WATCHED = [*ENDLESS, f"train.hang_timeout_minutes={LIMIT_S / 60}"]
 

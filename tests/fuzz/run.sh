@@ -48,7 +48,7 @@ printf '%-18s %10s %8s %7s %7s %9s  %s\n' reader executions per_s edges inputs p
 for reader in "${readers[@]}"; do
   log=build/fuzz/$reader.log
   stat() { awk -v key="stat::$1:" '$1 == key { print $2 }' "$log"; }
-  edges=$(grep -o 'cov: [0-9]*' "$log" | tail -1 | cut -d' ' -f2)
+  edges=$(grep -o 'cov: [0-9]*' "$log" | tail -1 | cut -d' ' -f2 || true)
   result=$(grep -m1 -oE '(ERROR|SUMMARY): .*|does not hold: .*|runtime error: .*' "$log" || echo "nothing found")
   printf '%-18s %10s %8s %7s %7s %9s  %s\n' "$reader" "$(stat number_of_executed_units)" \
     "$(stat average_exec_per_sec)" "${edges:--}" "$(find "build/fuzz/corpus/$reader" -type f | wc -l)" \

@@ -65,8 +65,8 @@ TEST(Watchdog, SaysNothingOfSlowRanksThatMove) {
   run_world(2, [&](World& world) {
     FlightRecord record(world.rank(), "here");
     record.watch(world.communicator(), "world");
-    const Watchdog watchdog(world, record, 0.5, verdicts.of(world.rank()));
-    for (int i = 0; i < 30 && world.rank() == 1; ++i) {
+    const Watchdog watchdog(world, record, 1.5, verdicts.of(world.rank()));
+    for (int i = 0; i < 50 && world.rank() == 1; ++i) {
       std::this_thread::sleep_for(50ms);
       record.progressed();
     }

@@ -118,7 +118,7 @@ class Evaluator {
       if (!node.condition || value_of(*node.condition).truth()) items.push_back(item);
     }
     for (size_t i = 0; i < items.size(); ++i) {
-      count_steps();
+      count_steps(8);  // as much as it costs
       frames_.back() = Dict{};
       frames_.back().set("loop", loop_variable(items, i));
       bind(node.names, items[i]);
