@@ -43,7 +43,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
   explicit Connection(tcp::socket socket) : socket_(std::move(socket)) {}
 
   using OnMessage = std::function<void(Kind, const std::string&)>;
-  void start(OnMessage on_message, std::function<void()> on_end) {
+  // on_end(died): the other process has ended, or else only the connection.
+  void start(OnMessage on_message, std::function<void(bool died)> on_end) {
     on_message_ = std::move(on_message);
     on_end_ = std::move(on_end);
     read_head();
@@ -66,7 +67,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   void read_head() {
     asio::async_read(socket_, asio::buffer(&head_, sizeof head_),
                      [self = shared_from_this()](asio::error_code error, size_t) {
-                       if (error || self->head_.bytes > kMaxMessageBytes) return self->end();
+                       if (error || self->head_.bytes > kMaxMessageBytes) return self->end(error);
                        self->read_body();
                      });
   }
@@ -74,7 +75,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
     body_.resize(head_.bytes);
     asio::async_read(socket_, asio::buffer(body_),
                      [self = shared_from_this()](asio::error_code error, size_t) {
-                       if (error) return self->end();
+                       if (error) return self->end(error);
                        self->on_message_(self->head_.kind, self->body_);
                        if (!self->closed_) self->read_head();
                      });
@@ -86,10 +87,10 @@ class Connection : public std::enable_shared_from_this<Connection> {
                         if (!error && !self->queue_.empty()) self->write_next();
                       });
   }
-  void end() {
+  void end(asio::error_code error) {
     if (closed_) return;
     close();
-    on_end_();
+    on_end_(error == asio::error::eof || error == asio::error::connection_reset);
   }
 
   tcp::socket socket_;
@@ -98,7 +99,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   std::string body_;
   std::deque<std::string> queue_;
   OnMessage on_message_;
-  std::function<void()> on_end_;
+  std::function<void(bool)> on_end_;
 };
 
 // Every address of this host that another may reach, one to a line.
@@ -244,7 +245,7 @@ class ControlPlane::Impl {
           *rank = std::stoi(text.substr(token_.size()));
           connections_[*rank] = self;
         },
-        [this, rank] { on_end(*rank); });
+        [this, rank](bool died) { on_end(*rank, died); });
   }
 
   void connect(const std::vector<tcp::endpoint>& endpoints, const std::string& host) {
@@ -264,7 +265,7 @@ class ControlPlane::Impl {
         const auto connection = std::make_shared<Connection>(std::move(socket));
         connections_[0] = connection;
         connection->start([this](Kind kind, const std::string& text) { on_message(0, kind, text); },
-                          [this] { on_end(0); });
+                          [this](bool died) { on_end(0, died); });
         connection->send(Kind::hello, fmt::format("{} {}", token_, rank_));
         return;
       }
@@ -285,10 +286,10 @@ class ControlPlane::Impl {
     connections_.erase(found);
   }
 
-  void on_end(int from) {
+  void on_end(int from, bool died) {
     if (from < 0 || ending_) return;
     connections_.erase(from);
-    handlers_.lost(from);
+    if (died) handlers_.lost(from);
   }
 
   const int rank_;

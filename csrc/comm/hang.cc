@@ -192,7 +192,9 @@ std::string explain_hang(const std::vector<RankStatus>& ranks, double limit_s) {
   const Waits waits(ranks, limit_s);
   std::set<int> chain;
   for (const RankStatus& r : ranks) {
-    chain = is_stuck(r, limit_s) ? waits.stuck_chain(r.rank) : std::set<int>{};
+    // Of a silent rank only the way to rank 0 may be broken: somebody has to wait for it.
+    const bool begins = r.lost || (r.idle_s >= limit_s && r.silent_s < limit_s);
+    chain = begins ? waits.stuck_chain(r.rank) : std::set<int>{};
     if (!chain.empty()) break;
   }
   if (chain.empty()) return "";

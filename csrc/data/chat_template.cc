@@ -38,7 +38,8 @@ Json special_tokens(const Json& config) {
   for (const auto& [key, value] : config.items()) {
     if (key.size() < 6 || key.compare(key.size() - 6, 6, "_token") != 0) continue;
     if (value.is_string()) out[key] = value;
-    if (value.is_object() && value.contains("content")) out[key] = value["content"];
+    if (value.is_object() && value.contains("content") && value["content"].is_string())
+      out[key] = value["content"];
   }
   return out;
 }

@@ -127,7 +127,8 @@ class Watchdog::Impl {
     const double silent_s = seconds_since(leader.heard);
     if (lost) {
       tell(fmt::format("rank 0 on host {}: its process has ended without a word", hosts_[0]));
-    } else if (!leader.status.lost && silent_s >= limit_s_ + turn_s) {
+    } else if (!leader.status.lost && silent_s >= limit_s_ + turn_s &&
+               record_.status().idle_s >= limit_s_) {  // else only the connection is broken
       tell(
           fmt::format("rank 0 on host {}: no sign of life for {:.0f} s: its process is stopped, or "
                       "its host or network is gone",

@@ -64,6 +64,19 @@ TEST(Hang, TellsAStoppedProcessFromALivingOne) {
                {"rank 1 on host a: no sign of life for 61 s: its process 101 is stopped"});
 }
 
+// The others go on: what is broken is the way to rank 0, and no reason to end the job.
+TEST(Hang, ASilentRankThatNobodyWaitsForIsLeftAlone) {
+  auto ranks = ranks_after({5, 5}, 1.0);
+  ranks[1].silent_s = 1000.0;
+  EXPECT_EQ(explain_hang(ranks, kLimit), "");
+  // Its last status is old: a call under way says little while the caller moves.
+  ranks[0].groups[0].calls = 9;
+  ranks[0].groups[0].pending = call(CommKind::all_reduce, 8);
+  EXPECT_EQ(explain_hang(ranks, kLimit), "");
+  ranks[0].idle_s = 61.0;
+  expect_words(explain_hang(ranks, kLimit), {"rank 1 on host a: no sign of life for 1000 s"});
+}
+
 TEST(Hang, ALostProcessIsToldAtOnce) {
   auto ranks = ranks_after({5, 5, 5}, 0.1);
   // Its own waiting does not matter any more.

@@ -42,6 +42,17 @@ class Seeds {
   std::string folder_;
 };
 
+ModelConfig small_model() {
+  return {.vocab_size = 64,
+          .hidden_size = 8,
+          .num_hidden_layers = 1,
+          .num_attention_heads = 2,
+          .num_key_value_heads = 1,
+          .head_dim = 4,
+          .intermediate_size = 16,
+          .max_position_embeddings = 16};
+}
+
 void write_tensor_seeds(const Seeds& seeds) {
   testing::TemporaryDirectory folder;
   testing::TensorBox box(1 << 20);
@@ -57,14 +68,7 @@ void write_tensor_seeds(const Seeds& seeds) {
              fmt::format(R"({{"metadata": {{"total_size": 66}}, "weight_map": )"
                          R"({{"a": "{0}", "b": "{0}", "c": "{1}"}}}})",
                          first, second));
-  ModelConfig model{.vocab_size = 64,
-                    .hidden_size = 8,
-                    .num_hidden_layers = 1,
-                    .num_attention_heads = 2,
-                    .num_key_value_heads = 1,
-                    .head_dim = 4,
-                    .intermediate_size = 16,
-                    .max_position_embeddings = 16};
+  ModelConfig model = small_model();
   for (const char* type : {"llama", "gpt2", "mistral", "qwen2", "qwen3"}) {
     model.model_type = type;
     if (model.model_type == "gpt2") model.num_key_value_heads = 2;
@@ -74,14 +78,7 @@ void write_tensor_seeds(const Seeds& seeds) {
     seeds.write("model_config", std::string(type) + "_json", config);
     seeds.write("model_config", std::string(type) + "_yaml",
                 print_config([&](ConfigVisitor& v) { model.visit(v); }));
-    model = {.vocab_size = 64,
-             .hidden_size = 8,
-             .num_hidden_layers = 1,
-             .num_attention_heads = 2,
-             .num_key_value_heads = 1,
-             .head_dim = 4,
-             .intermediate_size = 16,
-             .max_position_embeddings = 16};
+    model = small_model();
   }
   seeds.write_files("hf_model", "two_files", folder.path(),
                     {"model.safetensors.index.json", first, second, "config.json"});

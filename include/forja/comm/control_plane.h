@@ -19,7 +19,8 @@ class ControlPlane {
     std::function<void()> tick;
     // On rank 0 of any other rank, elsewhere of rank 0. Within a connection, in order.
     std::function<void(int rank, const std::string& text)> message;
-    // The connection has ended without a goodbye. Called once.
+    // The process at the other end has ended without a goodbye. Called once. A connection that
+    // breaks in another way is only silent from then on.
     std::function<void(int rank)> lost;
   };
 

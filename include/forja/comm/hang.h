@@ -12,8 +12,8 @@
 namespace forja {
 
 // ranks[r] is rank r's. In words, which ranks have not arrived, at which call, and who waits for
-// them; "" unless some rank and all that it waits for, directly or not, have not moved for
-// `limit_s`. A lost rank counts as one that has not moved.
+// them; "" unless some rank that is heard of and all that it waits for, directly or not, have not
+// moved for `limit_s`, or a rank is lost. A silent rank counts as one that has not moved.
 std::string explain_hang(const std::vector<RankStatus>& ranks, double limit_s);
 
 }  // namespace forja
