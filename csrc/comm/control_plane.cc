@@ -5,6 +5,7 @@
 #include <net/if.h>
 #include <sys/resource.h>
 
+#include <algorithm>
 #include <array>
 #include <asio.hpp>
 #include <chrono>
@@ -26,6 +27,7 @@ using asio::ip::tcp;
 
 constexpr auto kConnectTime = std::chrono::seconds(2);  // to try one address
 constexpr int kConnectRounds = 3;
+constexpr auto kWelcomeTime = std::chrono::milliseconds(20);
 constexpr auto kFarewellTime = std::chrono::milliseconds(100);  // for the last messages to leave
 constexpr uint32_t kMaxMessageBytes = 1 << 20;
 constexpr size_t kMaxQueued = 16;  // messages that a receiver did not take yet
@@ -185,6 +187,33 @@ class ControlPlane::Impl {
 
   // Rank 0 tells where it listens, and the others connect.
   void meet(World& world) {
+    const bool connected = find_leader(world);
+    std::vector<uint8_t> flags(size_t(world.size()));
+    uint8_t mine = connected;
+    const Event told = world.communicator().all_gather(
+        make_tensor(&mine, DType::u8, {1}),
+        make_tensor(flags.data(), DType::u8, {int64_t(flags.size())}), {"control plane"});
+    // Rank 0 listens until all have tried: more may come than the system keeps waiting.
+    while (rank_ == 0 && !told.done()) {
+      io_.restart();
+      io_.run_for(kWelcomeTime);
+    }
+    told.wait();
+    if (rank_ == 0) warn_of_unseen(flags, world.hosts());
+  }
+
+  static void warn_of_unseen(const std::vector<uint8_t>& connected,
+                             const std::vector<std::string>& hosts) {
+    const auto first = std::find(connected.begin(), connected.end(), 0);
+    if (first == connected.end()) return;
+    log_warning(
+        "{} of {} ranks have no TCP connection to rank 0 on host {}, rank {} on host {} the first "
+        "of them: the hang watchdog will not see them, the run goes on",
+        std::count(connected.begin(), connected.end(), 0), connected.size(), hosts[0],
+        first - connected.begin(), hosts[size_t(first - connected.begin())]);
+  }
+
+  bool find_leader(World& world) {
     std::string offer;
     if (rank_ == 0) {
       token_ = random_token();
@@ -196,7 +225,7 @@ class ControlPlane::Impl {
     world.communicator()
         .broadcast(make_tensor(offer.data(), DType::u8, {kOfferBytes}), 0, {"control plane"})
         .wait();
-    if (rank_ == 0) return;
+    if (rank_ == 0) return true;
     const bool same_host = world.hosts()[size_t(rank_)] == world.hosts()[0];
     std::istringstream lines(offer.c_str());
     std::string port, address;
@@ -208,7 +237,7 @@ class ControlPlane::Impl {
     };
     if (same_host) add("127.0.0.1");
     while (std::getline(lines, address)) add(address);
-    connect(endpoints, world.hosts()[0]);
+    return connect(endpoints);
   }
 
   // Returns the port.
@@ -248,7 +277,7 @@ class ControlPlane::Impl {
         [this, rank](bool died) { on_end(*rank, died); });
   }
 
-  void connect(const std::vector<tcp::endpoint>& endpoints, const std::string& host) {
+  bool connect(const std::vector<tcp::endpoint>& endpoints) {
     for (int round = 0; round < kConnectRounds; ++round) {
       for (const tcp::endpoint& endpoint : endpoints) {
         tcp::socket socket(io_);
@@ -267,18 +296,15 @@ class ControlPlane::Impl {
         connection->start([this](Kind kind, const std::string& text) { on_message(0, kind, text); },
                           [this](bool died) { on_end(0, died); });
         connection->send(Kind::hello, fmt::format("{} {}", token_, rank_));
-        return;
+        return true;
       }
     }
-    log_error(
-        "no TCP connection to rank 0 on host {}: the hang watchdog will not see this rank, the run "
-        "goes on",
-        host);
+    return false;
   }
 
   void on_message(int from, Kind kind, const std::string& text) {
     if (from < 0 || ending_) return;
-    if (kind == Kind::text) return handlers_.message(from, text);
+    if (kind == Kind::text && handlers_.message) handlers_.message(from, text);
     if (kind != Kind::goodbye) return;
     const auto found = connections_.find(from);
     if (found == connections_.end()) return;
@@ -289,7 +315,7 @@ class ControlPlane::Impl {
   void on_end(int from, bool died) {
     if (from < 0 || ending_) return;
     connections_.erase(from);
-    if (died) handlers_.lost(from);
+    if (died && handlers_.lost) handlers_.lost(from);
   }
 
   const int rank_;

@@ -24,8 +24,8 @@ class ControlPlane {
     std::function<void(int rank)> lost;
   };
 
-  // Collective over the world, whose communicator it uses. A rank that cannot reach rank 0 says so
-  // so and goes on without.
+  // Collective over the world, whose communicator it uses: returns when every rank has a connection
+  // or has given up. A rank that cannot reach rank 0 goes on without, which rank 0 says.
   explicit ControlPlane(World& world);
   // Says goodbye. Not from a handler.
   ~ControlPlane();
