@@ -29,7 +29,8 @@ MatmulProblem without_epilogue(MatmulProblem) { no_cuda(); }
 void apply_epilogue(const MatmulProblem&, KernelStream) { no_cuda(); }
 void find_non_finite(const void*, DType, int64_t, int64_t*, KernelStream) { no_cuda(); }
 void fill_normal(float*, int64_t, uint64_t, int64_t, float, float, KernelStream) { no_cuda(); }
-void dropout(const void*, void*, DType, int64_t, float, uint64_t, int64_t, KernelStream) {
+void scale(const void*, float, void*, DType, int64_t, KernelStream) { no_cuda(); }
+void dropout(const void*, void*, DType, int64_t, float, uint64_t, const ElementMap&, KernelStream) {
   no_cuda();
 }
 void column_sums(const Rows&, DType, int64_t, int64_t, float*, KernelStream) { no_cuda(); }

@@ -110,7 +110,7 @@ void load_state(const Context& ctx, CheckpointReader& reader, Parameter& p, Stat
 }  // namespace
 
 TrainState load_checkpoint(const Context& ctx, const std::string& path, ParameterStore& store,
-                           CheckpointUse use) {
+                           CheckpointUse use, const ParameterFilter& wanted) {
   CheckpointReader reader(path);
   if (use == CheckpointUse::training && !reader.manifest().has_moments()) {
     fail_input(
@@ -119,6 +119,7 @@ TrainState load_checkpoint(const Context& ctx, const std::string& path, Paramete
         path);
   }
   for (const auto& p : store.all()) {
+    if (wanted && !wanted(p->spec)) continue;
     for (const auto& [kind, prefix] : kStateNames) {
       if (use == CheckpointUse::weights && kind != StateKind::weight) continue;
       load_state(ctx, reader, *p, kind, prefix + p->spec.name);

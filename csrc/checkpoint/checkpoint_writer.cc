@@ -141,14 +141,16 @@ void remove_checkpoints_after(const std::string& directory, int64_t step) {
   }
 }
 
-// Of what several copies hold, each writes a share: the parameters that begin in its part of all
-// elements.
+// What is frozen stays where it came from. Of what several copies hold, each writes a share: the
+// parameters that begin in its part of all elements.
 CheckpointParts::CheckpointParts(const ParameterStore& store, const CheckpointCopy& copy,
                                  Arena* host)
     : copies_(host != nullptr) {
   int64_t total = 0, at = 0;
-  for (const auto& p : store.all()) total += p->block.num_elements();
+  for (const auto& p : store.all())
+    if (p->spec.trainable) total += p->block.num_elements();
   for (const auto& p : store.all()) {
+    if (!p->spec.trainable) continue;
     const int owner = int(at * copy.count / std::max<int64_t>(total, 1));
     at += p->block.num_elements();
     const auto [begin, end] = own_range(*p);

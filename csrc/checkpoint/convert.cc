@@ -5,7 +5,6 @@
 #include <filesystem>
 #include <functional>
 #include <nlohmann/json.hpp>
-#include <set>
 
 #include "csrc/checkpoint/manifest.h"
 #include "csrc/checkpoint/sharded_writer.h"
@@ -93,16 +92,15 @@ DType stored_dtype(const HfTensors& tensors, const ParameterSpec& spec) {
 
 }  // namespace
 
-ConvertedModel export_hf_model(const std::string& checkpoint, const ModelConfig& model,
+ConvertedModel export_hf_model(const WeightSource& weights, const ModelConfig& model,
                                const SpecialIds& ids, const ConvertOptions& options,
                                const std::string& folder) {
   const Description description(model);
-  const CheckpointWeights weights(checkpoint);
-  std::set<std::string> names;
+  std::vector<ParameterSpec> specs;
   std::vector<SafetensorsInfo> tensors;
   for (const auto& p : description.store().all()) {
-    names.insert(p->spec.name);
-    const DType dtype = options.dtype.value_or(weights.dtype(p->spec.name));
+    specs.push_back(p->spec);
+    const DType dtype = options.dtype.value_or(weights.dtype(p->spec));
     for (const HfSegment& segment : p->spec.segments)
       tensors.push_back({segment.name, dtype, hf_shape(p->spec, segment)});
   }
@@ -110,15 +108,14 @@ ConvertedModel export_hf_model(const std::string& checkpoint, const ModelConfig&
   ShardedWriter writer(folder, tensors, options.max_shard_bytes, hf_shard_name,
                        {{"format", "pt"}});  // transformers 4.4x asks for this
   for (const auto& p : description.store().all()) {
-    write_parameter(p->spec, weights.read(p->spec.name, p->spec.shape).data(), writer);
+    write_parameter(p->spec, weights.read(p->spec).data(), writer);
   }
   writer.finish();
   write_index(writer, description.store().num_parameters(), folder);
   write_file(folder + "/config.json", config);
   write_file(folder + "/generation_config.json", hf_generation_config_json(ids));
   ConvertedModel out = result_of(description.store(), tensors, writer);
-  for (const std::string& name : weights.names())
-    if (names.count(name) == 0) out.extra_tensors.push_back(name);
+  out.extra_tensors = weights.names_beside(specs);
   return out;
 }
 

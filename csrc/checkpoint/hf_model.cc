@@ -187,6 +187,7 @@ void load_hf_weights(const Context& ctx, const std::string& directory, Parameter
   const HfTensors tensors(directory);
   std::vector<float> values;
   for (const auto& p : store.all()) {
+    if (p->spec.adapter) continue;
     values.resize(size_t(p->spec.num_elements()));
     read_hf_parameter(tensors, p->spec, values.data());
     set_from_full(ctx, *p, StateKind::weight, values.data());

@@ -12,6 +12,7 @@
 #include "forja/base/log.h"
 #include "forja/base/text.h"
 #include "forja/checkpoint/convert.h"
+#include "forja/checkpoint/peft.h"
 #include "forja/cli/commands.h"
 
 namespace forja {
@@ -21,6 +22,7 @@ namespace fs = std::filesystem;
 struct ConvertArguments {
   std::string source, target, dtype = "auto", tokenizer;
   uint64_t max_shard_bytes = 5'000'000'000;
+  bool merge = false;
 };
 
 // What may lie beside a tokenizer in a model's directory and belongs to it.
@@ -93,29 +95,85 @@ ConvertOptions options_of(const ConvertArguments& a, std::optional<DType> automa
   return options;
 }
 
-void export_model(const ConvertArguments& a) {
+// What a checkpoint or an adapter is converted from.
+struct ExportSource {
+  std::string path;  // checkpoint or PEFT directory
+  ModelConfig model;
+  std::string tokenizer;          // "": none
+  std::optional<DType> computed;  // the precision of the run
+  std::string base;               // of a run with frozen parameters
+};
+
+ExportSource find_source(const ConvertArguments& a) {
+  if (is_peft_directory(a.source)) {
+    const ModelSource found = find_model(a.source, a.tokenizer);
+    return {found.weights, found.model, found.tokenizer, std::nullopt,
+            read_peft_config(a.source).base};
+  }
   const std::string checkpoint = find_checkpoint(a.source);
   const RunConfig run = run_of_checkpoint(checkpoint);
   const std::string tokenizer = a.tokenizer.empty() ? tokenizer_of_run(run) : a.tokenizer;
-  NewDirectory target(a.target);
   if (tokenizer.empty()) {
     log_warning("{}: converting without a tokenizer: {}; --tokenizer FILE gives one", a.source,
                 run.data.tokenizer.empty()
                     ? "the run names none"
                     : "the run's " + run.data.tokenizer + " is gone, and so is its data");
   }
-  const SpecialIds ids = add_tokenizer(tokenizer, run.model, target.path());
+  return {checkpoint, run.model, tokenizer, run.compute_dtype(), run.init.from};
+}
+
+// A whole model, with the adapters added to its weights.
+void export_model(const ConvertArguments& a, const ExportSource& source) {
+  NewDirectory target(a.target);
+  ModelConfig model = source.model;
+  model.lora = {};
+  const SpecialIds ids = add_tokenizer(source.tokenizer, model, target.path());
   const std::string generation = target.path() + "/generation_config.json";
   const std::string kept = fs::exists(generation) ? read_file(generation) : "";
-  const ConvertedModel result = export_hf_model(checkpoint, run.model, ids,
-                                                options_of(a, run.compute_dtype()), target.path());
+  auto weights = open_weights(source.path);
+  if (source.model.lora.is_on()) weights = merge_adapters(std::move(weights), source.model);
+  const ConvertedModel result =
+      export_hf_model(*weights, model, ids, options_of(a, source.computed), target.path());
   if (!kept.empty()) write_file(generation, kept);
-  if (!tokenizer.empty()) {
-    write_tokenizer_config(*load_tokenizer(tokenizer), run.model.max_position_embeddings,
+  if (!source.tokenizer.empty()) {
+    write_tokenizer_config(*load_tokenizer(source.tokenizer), model.max_position_embeddings,
                            target.path());
   }
   target.commit();
-  tell(a, "Hugging Face model", result);
+  tell(a,
+       source.model.lora.is_on() ? "Hugging Face model with the adapters merged"
+                                 : "Hugging Face model",
+       result);
+}
+
+// The adapters alone.
+void export_adapter(const ConvertArguments& a, const ExportSource& source) {
+  for (const ParameterSpec& spec : parameters_of(source.model)) {
+    const RunConfig run = run_of_checkpoint(source.path);
+    if (spec.adapter || !run.rules().trains(spec)) continue;
+    fail_input(
+        "{} was trained beside the adapters, and a PEFT directory has no place for it: give "
+        "--merge",
+        spec.name);
+  }
+  NewDirectory target(a.target);
+  add_tokenizer(source.tokenizer, source.model, target.path());
+  const DType dtype = options_of(a, DType::f32).dtype.value_or(DType::f32);
+  const int64_t bytes = write_peft_adapter(*open_weights(source.path), source.model, source.base,
+                                           dtype, target.path());
+  target.commit();
+  log_info("{}: PEFT adapter of {}, {} as {}; --merge makes a whole model instead", a.target,
+           source.base, format_bytes(double(bytes)), dtype_name(dtype));
+}
+
+void export_source(const ConvertArguments& a) {
+  const ExportSource source = find_source(a);
+  const bool adapted = source.model.lora.is_on();
+  if (a.merge && !adapted) fail_input("{} has no adapters to merge", a.source);
+  if (adapted && !a.merge && is_peft_directory(a.source))
+    fail_input("{} is a PEFT adapter already: --merge makes a whole model of it", a.source);
+  if (adapted && !a.merge) return export_adapter(a, source);
+  export_model(a, source);
 }
 
 // The configuration that goes with an imported checkpoint: the model, its tokenizer beside it, and
@@ -158,7 +216,8 @@ void add_convert_command(CLI::App& app) {
       "convert", "A checkpoint to a Hugging Face model, or a Hugging Face model to a checkpoint");
   command
       ->add_option("source", a->source,
-                   "Run directory (its newest checkpoint), checkpoint or Hugging Face directory")
+                   "Run directory (its newest checkpoint), checkpoint, Hugging Face directory or "
+                   "PEFT adapter")
       ->required();
   command->add_option("target", a->target, "Directory to make; the other kind")->required();
   command
@@ -173,6 +232,9 @@ void add_convert_command(CLI::App& app) {
       ->transform(CLI::AsSizeValue(true))
       ->check(number_from(1))
       ->capture_default_str();
+  command->add_flag("--merge", a->merge,
+                    "Add adapters to the weights, for a whole Hugging Face model; else they become "
+                    "a PEFT adapter");
   command->add_option("--tokenizer", a->tokenizer,
                       "Tokenizer file or directory (default: the model's own)");
   command->callback([a] {
@@ -180,8 +242,9 @@ void add_convert_command(CLI::App& app) {
       fail_input("no model at {}: expected a run, a checkpoint or a Hugging Face directory",
                  a->source);
     }
-    if (fs::exists(a->source + "/config.json")) return import_model(*a);
-    export_model(*a);
+    if (!fs::exists(a->source + "/config.json")) return export_source(*a);
+    if (a->merge) fail_input("{} has no adapters to merge", a->source);
+    import_model(*a);
   });
 }
 

@@ -5,6 +5,7 @@
 
 #include "forja/checkpoint/checkpoint.h"
 #include "forja/checkpoint/hf_model.h"
+#include "forja/checkpoint/peft.h"
 
 namespace forja {
 namespace fs = std::filesystem;
@@ -21,10 +22,6 @@ std::string find_checkpoint(const std::string& path) {
   return *latest;
 }
 
-RunConfig run_of_checkpoint(const std::string& checkpoint) {
-  return read_run_config_text(checkpoint_config(checkpoint), checkpoint + "/config.yaml");
-}
-
 std::string tokenizer_of_run(const RunConfig& run) {
   if (has_tokenizer(run.data.tokenizer)) return run.data.tokenizer;
   for (const TrainDataConfig& source : run.data.train) {
@@ -36,8 +33,12 @@ std::string tokenizer_of_run(const RunConfig& run) {
 ModelSource find_model(const std::string& path, const std::string& tokenizer) {
   if (!fs::is_directory(path))
     fail_input("no model at {}: expected a run, a checkpoint or a Hugging Face directory", path);
-  if (is_hf_directory(path)) {
-    return {path, tokenizer.empty() ? path : tokenizer, read_model_config(path + "/config.json")};
+  if (is_hf_directory(path)) return {path, tokenizer.empty() ? path : tokenizer, model_of(path)};
+  if (is_peft_directory(path)) {
+    const bool own = !tokenizer.empty() || has_tokenizer(path);
+    ModelSource out{path, tokenizer.empty() ? path : tokenizer, model_of(path)};
+    if (!own) out.tokenizer = find_model(read_peft_config(path).base, "").tokenizer;
+    return out;
   }
   const std::string checkpoint = find_checkpoint(path);
   const RunConfig run = run_of_checkpoint(checkpoint);
@@ -53,12 +54,7 @@ std::unique_ptr<Generator> make_generator(const ModelSource& source, DType dtype
                                           int64_t num_sequences, int64_t max_tokens) {
   return std::make_unique<Generator>(source.model, dtype, num_sequences, max_tokens,
                                      [&](const Context& ctx, ParameterStore& store) {
-                                       if (is_checkpoint(source.weights)) {
-                                         load_checkpoint(ctx, source.weights, store,
-                                                         CheckpointUse::weights);
-                                       } else {
-                                         load_hf_weights(ctx, source.weights, store);
-                                       }
+                                       load_weights(ctx, source.weights, source.model, store);
                                      });
 }
 

@@ -7,6 +7,7 @@
 
 #include "forja/data/tokenizer.h"
 #include "forja/train/generator.h"
+#include "forja/train/load_weights.h"
 #include "forja/train/run_config.h"
 
 namespace forja {
@@ -24,8 +25,6 @@ ModelSource find_model(const std::string& path, const std::string& tokenizer);
 
 // A checkpoint, or the newest one of a run directory; throws bad_input when `path` is neither.
 std::string find_checkpoint(const std::string& path);
-// The configuration of the run that saved it.
-RunConfig run_of_checkpoint(const std::string& checkpoint);
 // The tokenizer that the run names, else the copy in its training data; "" when both are gone.
 std::string tokenizer_of_run(const RunConfig& run);
 // A file, or a directory that holds a tokenizer.

@@ -102,7 +102,7 @@ void Decoder::drop_embedding(const Context& ctx, const DecoderInput& input, cons
   tp_.for_each_piece(input.tokens.size(0), [&](int64_t begin, int64_t end, int64_t first_row) {
     const Tensor piece = x.slice(0, begin, end);
     dropout(ctx, piece, piece, float(model_.dropout), key,
-            (input.rows.first_row + first_row) * x.size(1));
+            {(input.rows.first_row + first_row) * x.size(1)});
   });
 }
 
@@ -130,12 +130,12 @@ void Decoder::embed_backward(const Context& ctx, const DecoderInput& input,
   drop_embedding(ctx, input, dx);
   const Tensor all = tp_.all_rows(*ctx.workspace, dx);
   tp_.gather(ctx, dx, all, "embedding gradient");
-  if (!embedding_->block.row_ranges.empty()) {
+  if (embedding_->gradient.defined() && !embedding_->block.row_ranges.empty()) {
     const LocalBlock::Rows& words = embedding_->block.row_ranges[0];
     embedding_backward(ctx, all, input.tokens, words.full, model_.vocab_size,
                        embedding_->gradient.slice(0, 0, words.count));
   }
-  if (position_embedding_)
+  if (position_embedding_ && position_embedding_->gradient.defined())
     embedding_backward(ctx, dx, own_positions(ctx, input), 0, position_embedding_->block.rows,
                        position_embedding_->gradient);
 }
@@ -183,7 +183,7 @@ void Decoder::forward(const Context& ctx, Arena& stash_arena, DecoderInput input
 void Decoder::backward(const Context& ctx, Arena& made, DecoderInput input, DecoderStash& stash,
                        BackwardPart part) const {
   add_tables(input);
-  if (part == BackwardPart::weight) return backward_weights(ctx, stash);
+  if (part == BackwardPart::weight) return backward_weights(ctx, input.rows, stash);
   ArenaScope scope(*ctx.workspace);
   const int64_t n = tp_.own_rows(input.tokens.size(0)), e = model_.hidden_size;
   if (range_.has_head) {
@@ -196,7 +196,7 @@ void Decoder::backward(const Context& ctx, Arena& made, DecoderInput input, Deco
   } else {
     backward_inputs(ctx, made, input.rows, stash);
   }
-  if (range_.has_embedding) embed_backward(ctx, input, stash.d_input);
+  if (range_.has_embedding && trains_embedding()) embed_backward(ctx, input, stash.d_input);
 }
 
 // Both gradients layer by layer, with two buffers for all gradients between layers.
@@ -212,7 +212,7 @@ void Decoder::backward_layers(const Context& ctx, const RowInfo& rows, DecoderSt
     const Tensor d_in = i == 0 ? stash.d_input : buffers[i % 2];
     layers_[i]->backward_input(ctx, *ctx.workspace, rows, stash.layers[i], d_out, d_in);
     hooks_.begin_gradient(layer);
-    layers_[i]->backward_weight(ctx, stash.layers[i]);
+    layers_[i]->backward_weight(ctx, rows, stash.layers[i]);
     hooks_.end_gradient(layer);
     d_out = d_in;
   }
@@ -230,11 +230,12 @@ void Decoder::backward_inputs(const Context& ctx, Arena& made, const RowInfo& ro
   }
 }
 
-void Decoder::backward_weights(const Context& ctx, const DecoderStash& stash) const {
+void Decoder::backward_weights(const Context& ctx, const RowInfo& rows,
+                               const DecoderStash& stash) const {
   for (size_t i = layers_.size(); i-- > 0;) {
     const int64_t layer = layer_index(int64_t(i));
     hooks_.begin_gradient(layer);
-    layers_[i]->backward_weight(ctx, stash.layers[i]);
+    layers_[i]->backward_weight(ctx, rows, stash.layers[i]);
     hooks_.end_gradient(layer);
   }
 }

@@ -29,7 +29,8 @@ Linear::Spec linear_spec(const ModelConfig& m, int64_t layer, int stage, const c
                     int(layer),
                     TensorPlacement::columns,
                     {},
-                    hf_segments(m, layer, part, outputs)};
+                    hf_segments(m, layer, part, outputs),
+                    m.lora};
   return spec;
 }
 
@@ -103,12 +104,21 @@ AttentionOptions DecoderLayer::attention_options() const {
   return {true, model_.window_of_layer(index_), float(1.0 / std::sqrt(double(model_.head_dim)))};
 }
 
+uint64_t DecoderLayer::key_of(const RowInfo& rows, Site site) const {
+  return mix_key(mix_key(rows.dropout_key, uint64_t(index_) + 1), uint64_t(site));
+}
+
+// Of the rows from `begin` on.
+AdapterRows DecoderLayer::adapter_rows(const RowInfo& rows, Site site, int64_t begin) const {
+  return {rows.adapters, rows.dropout_key == 0 ? 0 : key_of(rows, site), rows.first_row + begin};
+}
+
 void DecoderLayer::drop(const Context& ctx, const RowInfo& rows, const Tensor& x, const Tensor& y,
-                        int site) const {
-  const uint64_t key = mix_key(mix_key(rows.dropout_key, uint64_t(index_) + 1), uint64_t(site));
+                        Site site) const {
+  const uint64_t key = key_of(rows, site);
   tp_.for_each_piece(x.size(0) * tp_.size(), [&](int64_t begin, int64_t end, int64_t first_row) {
     dropout(ctx, rows_of(x, begin, end), rows_of(y, begin, end), float(model_.dropout), key,
-            (rows.first_row + first_row) * x.size(1));
+            {(rows.first_row + first_row) * x.size(1)});
   });
 }
 
@@ -139,15 +149,16 @@ void DecoderLayer::forward(const Context& ctx, Arena& stash_arena, const RowInfo
   stash.mlp_norm.x = allocate(rest, dtype, {n, model_.hidden_size});
   stash.mlp_input = allocate(cheap, dtype, {n, model_.hidden_size});
   mlp_norm_.add_forward(ctx, rest, branch, stash.attention_norm.x, stash.mlp_input, stash.mlp_norm);
-  expand(ctx, rest, cheap, stash);
+  expand(ctx, rest, cheap, rows, stash);
   {
     ArenaScope scope(*ctx.workspace);
     const Tensor all = tp_.all_rows(*ctx.workspace, branch);
     tp_.reduce_scatter(ctx, all, branch, "mlp output", [&](int64_t begin, int64_t end) {
-      down_.forward(ctx, rows_of(stash.activation, begin, end), rows_of(all, begin, end));
+      down_.forward(ctx, rows_of(stash.activation, begin, end), rows_of(all, begin, end),
+                    adapter_rows(rows, Site::down, begin));
     });
   }
-  if (drops(rows)) drop(ctx, rows, branch, branch, 1);
+  if (drops(rows)) drop(ctx, rows, branch, branch, Site::mlp_branch);
   residual = stash.mlp_norm.x;
 }
 
@@ -167,7 +178,8 @@ void DecoderLayer::project_heads(const Context& ctx, Arena& arena, const RowInfo
     ArenaScope scope(*ctx.workspace);
     const Tensor all = tp_.all_rows(*ctx.workspace, stash.attention_input);
     tp_.gather(ctx, stash.attention_input, all, "attention input", [&](int64_t begin, int64_t end) {
-      qkv_.forward(ctx, rows_of(all, begin, end), rows_of(stash.qkv, begin, end));
+      qkv_.forward(ctx, rows_of(all, begin, end), rows_of(stash.qkv, begin, end),
+                   adapter_rows(rows, Site::qkv, begin));
     });
   }
   if (q_norm_) {
@@ -208,15 +220,16 @@ void DecoderLayer::attention_branch(const Context& ctx, const RowInfo& rows,
     ArenaScope scope(*ctx.workspace);
     const Tensor all = tp_.all_rows(*ctx.workspace, branch);
     tp_.reduce_scatter(ctx, all, branch, "attention output", [&](int64_t begin, int64_t end) {
-      output_.forward(ctx, rows_of(stash.attention_output, begin, end), rows_of(all, begin, end));
+      output_.forward(ctx, rows_of(stash.attention_output, begin, end), rows_of(all, begin, end),
+                      adapter_rows(rows, Site::output, begin));
     });
   }
-  if (drops(rows)) drop(ctx, rows, branch, branch, 0);
+  if (drops(rows)) drop(ctx, rows, branch, branch, Site::attention_branch);
 }
 
 // up = W h and its activation.
 void DecoderLayer::expand(const Context& ctx, Arena& arena, Arena& activation_arena,
-                          LayerStash& stash) const {
+                          const RowInfo& rows, LayerStash& stash) const {
   const int64_t total = stash.mlp_input.size(0) * tp_.size();
   const DType dtype = stash.mlp_input.dtype;
   stash.up = allocate(arena, dtype, {total, model_.is_swiglu() ? 2 * inner_ : inner_});
@@ -226,10 +239,11 @@ void DecoderLayer::expand(const Context& ctx, Arena& arena, Arena& activation_ar
   tp_.gather(ctx, stash.mlp_input, all, "mlp input", [&](int64_t begin, int64_t end) {
     const Tensor x = rows_of(all, begin, end), up = rows_of(stash.up, begin, end),
                  activation = rows_of(stash.activation, begin, end);
+    const AdapterRows adapter = adapter_rows(rows, Site::up, begin);
     if (model_.is_swiglu())
-      up_.forward_swiglu(ctx, x, up, activation);
+      up_.forward_swiglu(ctx, x, up, activation, adapter);
     else
-      up_.forward_gelu(ctx, x, up, activation, gelu_kind());
+      up_.forward_gelu(ctx, x, up, activation, gelu_kind(), adapter);
   });
 }
 
@@ -259,7 +273,7 @@ void DecoderLayer::restore(const Context& ctx, Arena& arena, const RowInfo& rows
     const Tensor branch = allocate(arena, x.dtype, {n, e});
     attention_branch(ctx, rows, stash, branch);
     mlp_norm_.add_forward(ctx, arena, branch, x, stash.mlp_input, stash.mlp_norm);
-    expand(ctx, arena, arena, stash);
+    expand(ctx, arena, arena, rows, stash);
   } else {
     mlp_norm_.forward(ctx, arena, stash.mlp_norm.x, stash.mlp_input, stash.mlp_norm);
     activate(ctx, arena, stash);
@@ -278,18 +292,18 @@ void DecoderLayer::backward_input(const Context& ctx, Arena& made, const RowInfo
   Tensor d_branch = d_out;
   if (drops(rows)) {
     d_branch = allocate(made, dtype, {n, e});
-    drop(ctx, rows, d_out, d_branch, 1);
+    drop(ctx, rows, d_out, d_branch, Site::mlp_branch);
   }
   stash.d_mlp_output = tp_.all_rows(made, d_branch);
   stash.d_up = allocate(made, dtype, {stash.up.size(0), stash.up.size(1)});
   const Tensor d_mid = allocate(made, dtype, {n, e});
-  mlp_backward(ctx, stash, d_branch, d_mid);
+  mlp_backward(ctx, rows, stash, d_branch, d_mid);
   mlp_norm_.backward(ctx, stash.mlp_norm, d_mid, d_out, d_mid);
 
   d_branch = d_mid;
   if (drops(rows)) {
     d_branch = allocate(made, dtype, {n, e});
-    drop(ctx, rows, d_mid, d_branch, 0);
+    drop(ctx, rows, d_mid, d_branch, Site::attention_branch);
   }
   stash.d_attention_branch = tp_.all_rows(made, d_branch);
   stash.d_qkv = allocate(made, dtype, {stash.qkv.size(0), stash.qkv.size(1)});
@@ -299,20 +313,22 @@ void DecoderLayer::backward_input(const Context& ctx, Arena& made, const RowInfo
   tp_.gather(ctx, d_branch, stash.d_attention_branch, "attention output gradient",
              [&](int64_t begin, int64_t end) {
                output_.backward_input(ctx, rows_of(stash.d_attention_branch, begin, end),
-                                      rows_of(d_attention, begin, end));
+                                      rows_of(d_attention, begin, end),
+                                      adapter_rows(rows, Site::output, begin));
              });
   attend_backward(ctx, rows, stash, d_attention);
   const Tensor all = tp_.all_rows(*ctx.workspace, d_in);
   tp_.reduce_scatter(ctx, all, d_in, "attention input gradient", [&](int64_t begin, int64_t end) {
-    qkv_.backward_input(ctx, rows_of(stash.d_qkv, begin, end), rows_of(all, begin, end));
+    qkv_.backward_input(ctx, rows_of(stash.d_qkv, begin, end), rows_of(all, begin, end),
+                        adapter_rows(rows, Site::qkv, begin));
   });
   attention_norm_.backward(ctx, stash.attention_norm, d_in, d_mid, d_in);
 }
 
 // From the gradient of the MLP's output (own rows) to that of its input. For gelu the gradient of
 // the activation becomes that of `up` in place.
-void DecoderLayer::mlp_backward(const Context& ctx, const LayerStash& stash, const Tensor& d_branch,
-                                const Tensor& d_mid) const {
+void DecoderLayer::mlp_backward(const Context& ctx, const RowInfo& rows, const LayerStash& stash,
+                                const Tensor& d_branch, const Tensor& d_mid) const {
   ArenaScope scope(*ctx.workspace);
   const Tensor d_activation =
       model_.is_swiglu() ? allocate(*ctx.workspace, d_mid.dtype, {stash.activation.size(0), inner_})
@@ -320,7 +336,8 @@ void DecoderLayer::mlp_backward(const Context& ctx, const LayerStash& stash, con
   tp_.gather(ctx, d_branch, stash.d_mlp_output, "mlp output gradient",
              [&](int64_t begin, int64_t end) {
                down_.backward_input(ctx, rows_of(stash.d_mlp_output, begin, end),
-                                    rows_of(d_activation, begin, end));
+                                    rows_of(d_activation, begin, end),
+                                    adapter_rows(rows, Site::down, begin));
              });
   if (model_.is_swiglu()) {
     swiglu_backward(ctx, d_activation, stash.up, stash.d_up);
@@ -329,7 +346,8 @@ void DecoderLayer::mlp_backward(const Context& ctx, const LayerStash& stash, con
   }
   const Tensor all = tp_.all_rows(*ctx.workspace, d_mid);
   tp_.reduce_scatter(ctx, all, d_mid, "mlp input gradient", [&](int64_t begin, int64_t end) {
-    up_.backward_input(ctx, rows_of(stash.d_up, begin, end), rows_of(all, begin, end));
+    up_.backward_input(ctx, rows_of(stash.d_up, begin, end), rows_of(all, begin, end),
+                       adapter_rows(rows, Site::up, begin));
   });
 }
 
@@ -351,16 +369,19 @@ void DecoderLayer::attend_backward(const Context& ctx, const RowInfo& rows, cons
 }
 
 // The inputs of the column-parallel layers are gathered again: only this rank's rows were kept.
-void DecoderLayer::backward_weight(const Context& ctx, const LayerStash& stash) const {
+void DecoderLayer::backward_weight(const Context& ctx, const RowInfo& rows,
+                                   const LayerStash& stash) const {
   ArenaScope scope(*ctx.workspace);
   const Tensor mlp_input = tp_.all_rows(*ctx.workspace, stash.mlp_input),
                attention_input = tp_.all_rows(*ctx.workspace, stash.attention_input);
-  down_.backward_weight(ctx, stash.d_mlp_output, stash.activation);
+  down_.backward_weight(ctx, stash.d_mlp_output, stash.activation,
+                        adapter_rows(rows, Site::down, 0));
   tp_.gather(ctx, stash.mlp_input, mlp_input, "mlp input again");
-  up_.backward_weight(ctx, stash.d_up, mlp_input);
-  output_.backward_weight(ctx, stash.d_attention_branch, stash.attention_output);
+  up_.backward_weight(ctx, stash.d_up, mlp_input, adapter_rows(rows, Site::up, 0));
+  output_.backward_weight(ctx, stash.d_attention_branch, stash.attention_output,
+                          adapter_rows(rows, Site::output, 0));
   tp_.gather(ctx, stash.attention_input, attention_input, "attention input again");
-  qkv_.backward_weight(ctx, stash.d_qkv, attention_input);
+  qkv_.backward_weight(ctx, stash.d_qkv, attention_input, adapter_rows(rows, Site::qkv, 0));
 }
 
 void check_tensor_parallel(const ModelConfig& model, int tp, int64_t rows) {

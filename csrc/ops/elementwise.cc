@@ -42,6 +42,16 @@ void add(const Context& ctx, const Tensor& a, const Tensor& b, const Tensor& out
   cpu::add(a, b, out);
 }
 
+void scale(const Context& ctx, const Tensor& x, float factor, const Tensor& out) {
+  check_float("scale", "x", x);
+  check_contiguous("scale", "x", x);
+  check_same("scale", "out", out, x);
+  check_contiguous("scale", "out", out);
+  if (!ctx.device.is_cpu()) return cuda::scale(ctx, x, factor, out);
+  if (ctx.planning()) return;
+  cpu::scale(x, factor, out);
+}
+
 void bias_gradient(const Context& ctx, const Tensor& dy, const Tensor& bias_gradient) {
   check_float("bias_gradient", "dy", dy);
   check_rank("bias_gradient", "dy", dy, 2);

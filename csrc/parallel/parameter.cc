@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "forja/parallel/parameter.h"
 
+#include <fnmatch.h>
+
 #include <algorithm>
 
 #include "forja/base/error.h"
@@ -31,6 +33,38 @@ void add_rows(const ParameterSpec& spec, const RowGroup& group, int64_t begin, i
 }
 
 }  // namespace
+
+void ParameterRule::visit(ConfigVisitor& v) {
+  v.field("match", match,
+          "Glob pattern of parameters' names, as forja inspect CHECKPOINT lists them: "
+          "\"embedding.*\", \"layers.*.mlp.*\".");
+  if (v.reading() && match.empty()) v.fault("match", "give a pattern");
+  v.field("trainable", trainable, "False: they stay as they are.");
+  v.field("lr_scale", lr_scale, "Of the learning rate.", positive<double>());
+}
+
+bool ParameterRule::matches(const std::string& name) const {
+  return ::fnmatch(match.c_str(), name.c_str(), 0) == 0;
+}
+
+bool ParameterRules::freeze_some() const {
+  return only_adapters ||
+         std::any_of(rules.begin(), rules.end(), [](const auto& rule) { return !rule.trainable; });
+}
+
+void ParameterRules::apply(ParameterSpec& spec) const {
+  if (only_adapters) spec.trainable = spec.adapter;
+  for (const ParameterRule& rule : rules) {
+    if (!rule.matches(spec.name)) continue;
+    spec.trainable = rule.trainable;
+    spec.lr_scale = rule.lr_scale;
+  }
+}
+
+bool ParameterRules::trains(ParameterSpec spec) const {
+  apply(spec);
+  return spec.trainable;
+}
 
 int64_t ParameterSpec::num_elements() const {
   int64_t n = 1;

@@ -49,6 +49,7 @@ Parameter* ParameterStore::declare(ParameterSpec spec) {
               spec.shape.size());
   auto p = std::make_unique<Parameter>();
   p->block = local_block(spec, options_.tp_rank, options_.tp_size);
+  options_.rules.apply(spec);
   p->spec = std::move(spec);
   parameters_.push_back(std::move(p));
   return parameters_.back().get();
@@ -67,20 +68,29 @@ int64_t ParameterStore::num_parameters() const {
   return n;
 }
 
-// Parameters in the order of stage, kind and unit; a layer joins the bucket of the layer before it
-// while that is small.
+int64_t ParameterStore::num_trained() const {
+  int64_t n = 0;
+  for (const auto& p : parameters_)
+    if (!p->spec.tied_copy && p->spec.trainable) n += p->spec.num_elements();
+  return n;
+}
+
+// Parameters in the order of stage, kind and unit, first the frozen ones; a layer joins the bucket
+// of the layer before it while that is small.
 void ParameterStore::make_buckets() {
   std::vector<Parameter*> order;
   for (const auto& p : parameters_) order.push_back(p.get());
   std::stable_sort(order.begin(), order.end(), [](const Parameter* a, const Parameter* b) {
-    return std::tuple(a->spec.stage, int(a->spec.kind), a->spec.unit) <
-           std::tuple(b->spec.stage, int(b->spec.kind), b->spec.unit);
+    const auto place = [](const ParameterSpec& s) {
+      return std::tuple(s.stage, int(s.kind), s.trainable, s.unit);
+    };
+    return place(a->spec) < place(b->spec);
   });
   buckets_.clear();
   for (Parameter* p : order) {
     const ParameterSpec& spec = p->spec;
     const auto joins = [&](const Bucket& b) {
-      if (b.stage != spec.stage || b.kind != spec.kind) return false;
+      if (b.stage != spec.stage || b.kind != spec.kind || b.trained != spec.trainable) return false;
       if (b.last_unit == spec.unit) return true;
       return spec.kind == UnitKind::layer && b.num_elements * 4 < options_.bucket_bytes;
     };
@@ -88,6 +98,7 @@ void ParameterStore::make_buckets() {
       buckets_.emplace_back();
       buckets_.back().stage = spec.stage;
       buckets_.back().kind = spec.kind;
+      buckets_.back().trained = spec.trainable;
       buckets_.back().first_unit = spec.unit;
     }
     Bucket& bucket = buckets_.back();
@@ -106,7 +117,7 @@ void ParameterStore::allocate_bucket(Bucket& bucket, Arena& weights, Arena& grad
   const int64_t n = bucket.num_elements, own = n / shards;
   const bool layer = bucket.kind == UnitKind::layer && options_.use == StoreUse::training;
   bucket.shards_weights = layer && options_.zero == 3;
-  bucket.shards_gradients = layer && options_.zero >= 2;
+  bucket.shards_gradients = layer && options_.zero >= 2 && bucket.trained;
   bucket.weights = make_tensor(nullptr, dtype, {n}, weights.device());
   if (bucket.shards_weights) {
     bucket.weight_shard = allocate(weights, dtype, {own});
@@ -115,6 +126,10 @@ void ParameterStore::allocate_bucket(Bucket& bucket, Arena& weights, Arena& grad
     bucket.weight_shard = bucket.weights.slice(0, own * rank, own * (rank + 1));
   }
   if (options_.use == StoreUse::inference) return;
+  if (!bucket.trained) {
+    bucket.master = bucket.weight_shard;
+    return;
+  }
   bucket.gradients = make_tensor(nullptr, DType::f32, {n}, gradients.device());
   if (bucket.shards_gradients) {
     bucket.gradient_shard = allocate(gradients, DType::f32, {own});
@@ -138,7 +153,7 @@ void ParameterStore::place_shards(Bucket& bucket) {
     p.end = std::clamp<int64_t>(first + own - at, 0, n);
     p.weight = local_tensor(p, bucket.weights);
     if (options_.use == StoreUse::inference) continue;
-    p.gradient = local_tensor(p, bucket.gradients);
+    if (bucket.trained) p.gradient = local_tensor(p, bucket.gradients);
     const int64_t begin = p.begin < p.end ? at + p.begin - first : 0, end = begin + p.end - p.begin;
     p.weight_shard = part(bucket.weight_shard, begin, end);
     p.master = part(bucket.master, begin, end);
@@ -154,22 +169,55 @@ void ParameterStore::allocate_all(Arena& weights, Arena& gradients, Arena& optim
     allocate_bucket(bucket, weights, gradients, optimizer);
     place_shards(bucket);
     bucket.attach_weights(bucket.weights.data);
-    if (options_.use == StoreUse::training) bucket.attach_gradients(bucket.gradients.data);
+    if (bucket.gradients.defined()) bucket.attach_gradients(bucket.gradients.data);
   }
 }
+
+namespace {
+
+// The initial values of a run of elements, which begins at element `full` of the full tensor.
+void draw(const Context& ctx, const ParameterSpec& spec, uint64_t key, int64_t full,
+          const Tensor& x) {
+  if (spec.init == InitKind::ones) fill_value(ctx, x, 1.0f);
+  if (spec.init == InitKind::normal) fill_normal(ctx, x, key, full, 0.0f, spec.init_std);
+}
+
+// On the host, in fp32, whatever they are kept in.
+void draw_frozen(const Context& ctx, Parameter& p, uint64_t key) {
+  constexpr int64_t kPiece = 1 << 20;
+  Context host = ctx;
+  host.device = {};
+  std::vector<float> values(size_t(std::min(kPiece, p.end - p.begin)));
+  set_local(ctx, p, StateKind::weight, [&](const Tensor& out, int64_t begin, int64_t end) {
+    for_each_run(p.block, begin, end, [&](const ElementRun& run) {
+      for (int64_t i = 0; i < run.count; i += kPiece) {
+        const int64_t count = std::min(kPiece, run.count - i), at = run.local - begin + i;
+        const Tensor x = make_tensor(values.data(), DType::f32, {count});
+        fill_zero(host, x);
+        draw(host, p.spec, key, run.full + i, x);
+        convert(host, x, out.slice(0, at, at + count));
+      }
+    });
+  });
+}
+
+}  // namespace
 
 void ParameterStore::initialize(const Context& ctx, uint64_t seed) {
   if (ctx.planning()) return;
   FORJA_CHECK(options_.use == StoreUse::training, "only a store for training draws its weights");
   for (Bucket& b : buckets_) {
-    for (const Tensor* t : {&b.master, &b.first_moment, &b.second_moment}) fill_zero(ctx, *t);
+    for (const Tensor* t : {&b.master, &b.first_moment, &b.second_moment})
+      if (t->defined()) fill_zero(ctx, *t);
     for (Parameter* p : b.parameters) {
       const uint64_t key = mix_key(seed, hash_text(p->spec.name));
+      if (!b.trained) {
+        draw_frozen(ctx, *p, key);
+        continue;
+      }
       for_each_run(p->block, p->begin, p->end, [&](const ElementRun& run) {
-        const Tensor x = p->master.slice(0, run.local - p->begin, run.local - p->begin + run.count);
-        if (p->spec.init == InitKind::ones) fill_value(ctx, x, 1.0f);
-        if (p->spec.init == InitKind::normal)
-          fill_normal(ctx, x, key, run.full, 0.0f, p->spec.init_std);
+        const int64_t at = run.local - p->begin;
+        draw(ctx, p->spec, key, run.full, p->master.slice(0, at, at + run.count));
       });
     }
   }
@@ -178,11 +226,13 @@ void ParameterStore::initialize(const Context& ctx, uint64_t seed) {
 
 void ParameterStore::update_compute_weights(const Context& ctx) {
   if (options_.compute_dtype == DType::f32 || options_.use == StoreUse::inference) return;
-  for (Bucket& b : buckets_) convert(ctx, b.master, b.weight_shard);
+  for (Bucket& b : buckets_)
+    if (b.trained) convert(ctx, b.master, b.weight_shard);
 }
 
 void ParameterStore::clear_gradients(const Context& ctx) {
-  for (Bucket& b : buckets_) fill_zero(ctx, b.shards_gradients ? b.gradient_shard : b.gradients);
+  for (Bucket& b : buckets_)
+    if (b.trained) fill_zero(ctx, b.shards_gradients ? b.gradient_shard : b.gradients);
 }
 
 Tensor shard_of(const Parameter& p, StateKind kind) {

@@ -19,27 +19,34 @@ constexpr std::chrono::seconds kMoment{1};
 ParameterSync::ParameterSync(ParameterStore& store, Mesh& mesh, TimeSplit& times, Arena& weights,
                              Arena& gradients)
     : store_(store), mesh_(mesh), times_(times), published_(store.buckets().size()) {
+  add_layers(true, weights, gradients);
+  add_layers(false, weights, gradients);
+}
+
+void ParameterSync::add_layers(bool trained, Arena& weights, Arena& gradients) {
+  LayerWeights& layers = trained ? trained_ : frozen_;
   int64_t largest = 0;
   bool shards_weights = false, shards_gradients = false;
-  for (Bucket& b : store.buckets()) {
-    if (b.kind != UnitKind::layer) continue;
-    if (int(layer_bucket_.size()) <= b.last_unit) layer_bucket_.resize(size_t(b.last_unit) + 1);
-    for (int unit = b.first_unit; unit <= b.last_unit; ++unit) layer_bucket_[size_t(unit)] = &b;
+  for (Bucket& b : store_.buckets()) {
+    if (b.kind != UnitKind::layer || b.trained != trained) continue;
+    if (int(layers.bucket_of.size()) <= b.last_unit)
+      layers.bucket_of.resize(size_t(b.last_unit) + 1);
+    for (int unit = b.first_unit; unit <= b.last_unit; ++unit) layers.bucket_of[size_t(unit)] = &b;
     largest = std::max(largest, b.num_elements);
     shards_weights |= b.shards_weights;
     shards_gradients |= b.shards_gradients;
   }
   // One in use, one on the way.
   if (shards_weights) {
-    weight_slots_.resize(2);
-    for (WeightSlot& s : weight_slots_)
-      s.memory = allocate(weights, store.compute_dtype(), {largest});
+    layers.slots.resize(2);
+    for (WeightSlot& s : layers.slots)
+      s.memory = allocate(weights, store_.compute_dtype(), {largest});
   }
   if (shards_gradients) {
     gradient_slots_.resize(2);
     for (GradientSlot& s : gradient_slots_) {
       s.memory = allocate(gradients, DType::f32, {largest});
-      s.reduced = allocate(gradients, DType::f32, {largest / store.options().num_shards});
+      s.reduced = allocate(gradients, DType::f32, {largest / store_.options().num_shards});
     }
   }
 }
@@ -48,7 +55,8 @@ ParameterSync::ParameterSync(ParameterStore& store, Mesh& mesh, TimeSplit& times
 // a rank that is gone: then it has a moment, which is enough where all ranks have met the error.
 ParameterSync::~ParameterSync() {
   std::vector<Event> events = published_;
-  for (const WeightSlot& slot : weight_slots_) events.push_back(slot.gathered);
+  for (const LayerWeights* layers : {&trained_, &frozen_})
+    for (const WeightSlot& slot : layers->slots) events.push_back(slot.gathered);
   for (const GradientSlot& slot : gradient_slots_) events.push_back(slot.done);
   for (const Reduction& reduction : reductions_) events.push_back(reduction.scattered);
   const bool failed = std::uncaught_exceptions() > 0;
@@ -66,15 +74,16 @@ ParameterSync::~ParameterSync() {
 
 // ---- Weights
 
-ParameterSync::WeightSlot* ParameterSync::resident(const Bucket& bucket) {
-  for (WeightSlot& slot : weight_slots_)
+ParameterSync::WeightSlot* ParameterSync::LayerWeights::resident(const Bucket& bucket) {
+  for (WeightSlot& slot : slots)
     if (slot.bucket == &bucket) return &slot;
   return nullptr;
 }
 
 // Takes a slot that does not hold `keep`.
-ParameterSync::WeightSlot& ParameterSync::fetch(Bucket& bucket, const Bucket* keep) {
-  WeightSlot& slot = weight_slots_[weight_slots_[0].bucket == keep && keep ? 1 : 0];
+ParameterSync::WeightSlot& ParameterSync::fetch(LayerWeights& weights, Bucket& bucket,
+                                                const Bucket* keep) {
+  WeightSlot& slot = weights.slots[weights.slots[0].bucket == keep && keep ? 1 : 0];
   times_.wait(slot.gathered, TimeKind::wait_dp);
   if (slot.bucket) slot.bucket->attach_weights(nullptr);
   slot.bucket = &bucket;
@@ -85,15 +94,21 @@ ParameterSync::WeightSlot& ParameterSync::fetch(Bucket& bucket, const Bucket* ke
 }
 
 void ParameterSync::use_layer(int layer, int next) {
-  Bucket& bucket = bucket_of_layer(layer);
-  if (!bucket.shards_weights) {
-    times_.wait(published_[size_t(index_of(bucket))], TimeKind::wait_dp);
+  use_layer(frozen_, layer, next);
+  use_layer(trained_, layer, next);
+}
+
+void ParameterSync::use_layer(LayerWeights& weights, int layer, int next) {
+  Bucket* bucket = weights.bucket(layer);
+  if (!bucket) return;
+  if (!bucket->shards_weights) {
+    times_.wait(published_[size_t(index_of(*bucket))], TimeKind::wait_dp);
     return;
   }
-  WeightSlot* slot = resident(bucket);
-  if (!slot) slot = &fetch(bucket, nullptr);
-  if (next >= 0 && !bucket.has_unit(next) && !resident(bucket_of_layer(next)))
-    fetch(bucket_of_layer(next), &bucket);
+  WeightSlot* slot = weights.resident(*bucket);
+  if (!slot) slot = &fetch(weights, *bucket, nullptr);
+  Bucket* ahead = weights.bucket(next);
+  if (ahead && !bucket->has_unit(next) && !weights.resident(*ahead)) fetch(weights, *ahead, bucket);
   times_.wait(slot->gathered, TimeKind::wait_dp);
 }
 
@@ -103,14 +118,18 @@ void ParameterSync::use_others() {
   }
 }
 
-void ParameterSync::publish_weights() {
-  for (WeightSlot& slot : weight_slots_) {
-    times_.wait(slot.gathered, TimeKind::wait_dp);
-    if (slot.bucket) slot.bucket->attach_weights(nullptr);
-    slot = {slot.memory, nullptr, {}};
-  }
+void ParameterSync::publish_weights(Changed changed) {
+  const auto forget = [this](LayerWeights& layers) {
+    for (WeightSlot& slot : layers.slots) {
+      times_.wait(slot.gathered, TimeKind::wait_dp);
+      if (slot.bucket) slot.bucket->attach_weights(nullptr);
+      slot = {slot.memory, nullptr, {}};
+    }
+  };
+  forget(trained_);
+  if (changed == Changed::all) forget(frozen_);
   for (Bucket& b : store_.buckets()) {
-    if (b.shards_weights) continue;
+    if (b.shards_weights || (changed == Changed::trained && !b.trained)) continue;
     published_[size_t(index_of(b))] =
         mesh_.dp_shard->all_gather(b.weight_shard, b.weights, {"weights", step_, b.first_unit});
   }
@@ -150,12 +169,13 @@ ParameterSync::GradientSlot& ParameterSync::gradient_slot(const Context& ctx, Bu
 }
 
 void ParameterSync::begin_gradient(const Context& ctx, int layer) {
-  Bucket& bucket = bucket_of_layer(layer);
-  if (bucket.shards_gradients) gradient_slot(ctx, bucket);
+  Bucket* bucket = trained_bucket(layer);
+  if (bucket && bucket->shards_gradients) gradient_slot(ctx, *bucket);
 }
 
 void ParameterSync::end_gradient(const Context& ctx, int layer, bool complete) {
-  Bucket& bucket = bucket_of_layer(layer);
+  if (!trained_bucket(layer)) return;
+  Bucket& bucket = *trained_bucket(layer);
   if (layer != bucket.first_unit) return;
   if (!bucket.shards_gradients) {
     if (complete) reduce(bucket);
@@ -172,7 +192,7 @@ void ParameterSync::end_gradient(const Context& ctx, int layer, bool complete) {
 
 void ParameterSync::stage_complete(int stage) {
   for (Bucket& b : store_.buckets())
-    if (b.stage == stage && b.kind != UnitKind::layer) reduce(b);
+    if (b.stage == stage && b.kind != UnitKind::layer && b.trained) reduce(b);
 }
 
 void ParameterSync::reduce(Bucket& bucket) {

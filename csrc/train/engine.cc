@@ -33,7 +33,8 @@ StoreOptions store_options(const EngineConfig& config, const Mesh& mesh) {
           .zero = int(config.parallel.zero),
           .shard_rank = mesh.shard_rank(),
           .num_shards = mesh.dims.dp_shard,
-          .bucket_bytes = config.bucket_bytes};
+          .bucket_bytes = config.bucket_bytes,
+          .rules = config.rules};
 }
 
 int stages_of(const EngineConfig& config) {
@@ -100,7 +101,8 @@ TrainEngine::TrainEngine(const EngineConfig& config, Mesh& mesh, const MemoryPla
       staging_(make_arena("staging", Device{}, plan, &MemoryPlan::staging)),
       context_{config.device, &workspace_, stream_ ? stream_->handle() : nullptr, config.gpu_matmul,
                config.matmul_choices},
-      store_(store_options(config, mesh)) {
+      store_(store_options(config, mesh)),
+      matmul_flops_of_token_(matmul_flops_of_token(config.model, config.rules)) {
   for (const Mesh::Group& group : mesh.groups()) group.communicator->use_stream(context_.stream);
   if (stream_) staging_.pin();
   times_.use_stream(context_.stream);
@@ -359,7 +361,7 @@ StepResult TrainEngine::step(int64_t step, double lr, int64_t num_microbatches, 
     const TimeSplit::Scope time(times_, TimeKind::optimizer);
     sync_->finish_gradients(context_);
     optimizer_->step(context_, lr, *mesh_->copy, times_);
-    sync_->publish_weights();
+    sync_->publish_weights(ParameterSync::Changed::trained);
   }
   note("waiting for the end of the step");
   result.loss = result.own_loss = local_loss(num_microbatches);
@@ -369,8 +371,8 @@ StepResult TrainEngine::step(int64_t step, double lr, int64_t num_microbatches, 
     const double share = 1.0 / (mesh_->dims.pp * mesh_->dims.tp);
     const Inputs& in = host_inputs_[size_t(m)];
     const FlopsCount flops =
-        training_flops(config_.model, config_.parallel, in.batch.tokens.size(0), in.sequences,
-                       config_.sequence_length);
+        training_flops(config_.model, config_.parallel, matmul_flops_of_token_,
+                       in.batch.tokens.size(0), in.sequences, config_.sequence_length);
     result.flops.attended += share * flops.attended;
     result.flops.full_attention += share * flops.full_attention;
     result.flops.recomputed += share * flops.recomputed;

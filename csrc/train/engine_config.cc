@@ -22,6 +22,7 @@ EngineConfig engine_config(const RunConfig& config, Device device, int dp) {
   out.sequence_length = config.data.sequence_length;
   out.document_mask = config.data.document_mask;
   out.parallel = config.parallel;
+  out.rules = config.rules();
   out.bucket_bytes = config.parallel.bucket_mb << 20;
   out.seed = uint64_t(config.train.seed);
   out.snapshots = config.checkpoint.is_async(device) || !device.is_cpu();

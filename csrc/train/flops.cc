@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "forja/device/gpu_runtime.h"
+#include "forja/nn/decoder.h"
 #include "forja/ops/elementwise.h"
 #include "forja/ops/matmul.h"
 
@@ -40,9 +41,24 @@ int64_t matmul_parameters(const ModelConfig& m) {
          m.vocab_size * m.hidden_size;
 }
 
-FlopsCount training_flops(const ModelConfig& m, const ParallelConfig& parallel, int64_t tokens,
-                          const Tensor& sequences, int64_t sequence_length) {
-  const double matmul = 6.0 * double(matmul_parameters(m)) * double(tokens);
+double matmul_flops_of_token(const ModelConfig& model, const ParameterRules& rules) {
+  ParameterStore store({.use = StoreUse::inference, .rules = rules});
+  const Decoder decoder(store, model, 1);
+  double flops = 0.0;
+  for (const auto& p : store.all()) {
+    const ParameterSpec& spec = p->spec;
+    const bool looked_up = spec.name == "position_embedding.weight" ||
+                           (spec.name == "embedding.weight" && !model.tie_word_embeddings);
+    if (spec.shape.size() == 2 && !looked_up)
+      flops += (spec.trainable ? 6.0 : 4.0) * double(spec.num_elements());
+  }
+  return flops;
+}
+
+FlopsCount training_flops(const ModelConfig& m, const ParallelConfig& parallel,
+                          double matmul_flops_of_token, int64_t tokens, const Tensor& sequences,
+                          int64_t sequence_length) {
+  const double matmul = matmul_flops_of_token * double(tokens);
   FlopsCount flops{matmul, matmul, 0.0};
   // Two products forward and four backward, 2 D multiply-adds a pair and head each.
   const double per_pair = 12.0 * double(m.query_size());

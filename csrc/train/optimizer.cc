@@ -16,6 +16,7 @@ constexpr uint64_t kRoundingStream = 0xB16;
 std::vector<AdamWRange> ranges_of(const ParameterStore& store, uint64_t seed) {
   std::vector<AdamWRange> out;
   for (const auto& p : store.all()) {
+    if (!p->spec.trainable) continue;
     const uint64_t key = mix_key(mix_key(seed, kRoundingStream), hash_text(p->spec.name));
     for (const ParameterRange& range : ranges_of_shard(*p)) {
       const auto part = [&](const Tensor& t) {
@@ -29,6 +30,7 @@ std::vector<AdamWRange> ranges_of(const ParameterStore& store, uint64_t seed) {
                      .compute_weight = copies ? part(p->weight_shard) : Tensor{},
                      .decays = p->spec.decay,
                      .counts = range.own,
+                     .lr_scale = float(p->spec.lr_scale),
                      .key = key,
                      .elements = range.elements});
     }

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "csrc/train/check_rules.h"
 #include "forja/base/error.h"
 
 namespace forja {
@@ -180,6 +181,12 @@ void RunConfig::visit(ConfigVisitor& v) {
   v.section("parallel", parallel, "How ranks share the work.");
   v.section("train", train, "Length, batch, precision.");
   v.section("optimizer", optimizer, "Optimizer and learning rate.");
+  v.section("lora", model.lora,
+            "Low-rank adapters: they are trained and saved, the model that they are added to stays "
+            "as init.from has it.");
+  v.list("parameters", parameters,
+         "What is trained, and how fast, where not all is alike; the last entry that matches "
+         "counts.");
   v.section("eval", eval, "Validation during training.");
   v.section("checkpoint", checkpoint, "Saving.");
   v.section("kernels", kernels,
@@ -195,6 +202,7 @@ void RunConfig::visit(ConfigVisitor& v) {
             "train.spikes.action: rollback needs checkpoints from before a spike: set every, and "
             "keep_last to 0 or at least 3");
   }
+  check_rules(v, *this);
   if (!model.has_rope() && data.sequence_length > model.max_position_embeddings) {
     v.fault("data", fmt::format("sequence_length {} is above the model's table of {} positions",
                                 data.sequence_length, model.max_position_embeddings));

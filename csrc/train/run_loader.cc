@@ -8,6 +8,8 @@
 #include "forja/base/log.h"
 #include "forja/checkpoint/checkpoint.h"
 #include "forja/checkpoint/hf_model.h"
+#include "forja/checkpoint/peft.h"
+#include "forja/train/load_weights.h"
 #include "forja/train/run_directory.h"
 
 namespace forja {
@@ -15,7 +17,9 @@ namespace forja {
 RunLoader::RunLoader(const RunConfig& config, Communicator& ranks)
     : config_(config), ranks_(ranks) {
   const std::string& from = config.init.from;
-  if (from.empty() || is_checkpoint(from) || is_hf_directory(from)) return;
+  const bool good =
+      from.empty() || is_checkpoint(from) || is_hf_directory(from) || is_peft_directory(from);
+  if (good) return;
   fail_input("init.from: {} is {}: expected a checkpoint or a Hugging Face directory", from,
              std::filesystem::exists(from) ? "neither of the two" : "not there");
 }
@@ -25,21 +29,16 @@ TrainState RunLoader::load(TrainEngine& engine, const std::string& checkpoint) c
   engine.store().initialize(engine.context(), uint64_t(config_.train.seed));
   TrainState state;
   if (!checkpoint.empty()) {
-    state = load_checkpoint(engine.context(), checkpoint, engine.store(), CheckpointUse::training);
+    // What is frozen is in no checkpoint.
+    if (config_.rules().freeze_some())
+      load_weights(engine.context(), config_.init.from, config_.model, engine.store());
+    state = load_checkpoint(engine.context(), checkpoint, engine.store(), CheckpointUse::training,
+                            [](const ParameterSpec& spec) { return spec.trainable; });
     engine.optimizer().set_num_updates(engine.context(), state.num_updates);
   } else if (!config_.init.from.empty()) {
-    load_initial_weights(engine);
+    load_weights(engine.context(), config_.init.from, config_.model, engine.store());
   }
   return state;
-}
-
-void RunLoader::load_initial_weights(TrainEngine& engine) const {
-  const std::string& from = config_.init.from;
-  if (is_checkpoint(from)) {
-    load_checkpoint(engine.context(), from, engine.store(), CheckpointUse::weights);
-  } else {
-    load_hf_weights(engine.context(), from, engine.store());
-  }
 }
 
 std::string RunLoader::load_newest(TrainEngine& engine, const std::vector<std::string>& checkpoints,

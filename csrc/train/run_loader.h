@@ -26,7 +26,6 @@ class RunLoader {
                           TrainState& state) const;
 
  private:
-  void load_initial_weights(TrainEngine& engine) const;
 
   const RunConfig& config_;
   Communicator& ranks_;

@@ -57,6 +57,19 @@ __global__ void __launch_bounds__(kThreads)
   });
 }
 
+template <class T>
+__global__ void __launch_bounds__(kThreads)
+    scale_kernel(const T* x, float factor, T* out, int64_t count, bool aligned) {
+  constexpr int N = kGroup<T>;
+  for_groups<N>(count, [&](int64_t i, int left) {
+    float values[N];
+    load_elements(x + i, left, aligned, values);
+#pragma unroll
+    for (int j = 0; j < N; ++j) values[j] *= factor;
+    store_elements(out + i, left, aligned, values);
+  });
+}
+
 LaunchShape shape_of(const char* name, int64_t count, int group) {
   const int64_t blocks = ceil_div<int64_t>(count, kThreads * group);
   return {name, unsigned(std::min<int64_t>(blocks, 16 * num_multiprocessors())), kThreads};
@@ -91,6 +104,14 @@ void add(const void* a, DType a_dtype, const void* b, DType b_dtype, void* out, 
                all_aligned16(a, b, out));
       });
     });
+  });
+}
+
+void scale(const void* x, float factor, void* out, DType dtype, int64_t count,
+           KernelStream stream) {
+  dispatch_float(dtype, [&]<class T>() {
+    launch(shape_of("scale", count, kGroup<T>), stream, scale_kernel<T>, static_cast<const T*>(x),
+           factor, static_cast<T*>(out), count, all_aligned16(x, out));
   });
 }
 

@@ -102,6 +102,24 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
+// Of a part whose rows are apart in the full tensor: every element makes its own word.
+template <class T>
+__global__ void __launch_bounds__(kThreads)
+    dropout_part_kernel(const T* x, T* y, int64_t count, float probability, uint64_t key,
+                        ElementMap elements) {
+  const float factor = 1.0f / (1.0f - probability);
+  for (int64_t i = int64_t(blockIdx.x) * kThreads + thread_index(); i < count;
+       i += int64_t(gridDim.x) * kThreads) {
+    const int64_t element = elements.full(i);
+    const Philox4 four = philox(key, uint64_t(element) / 4, 0);
+    uint32_t word = four.v[0];
+#pragma unroll
+    for (int j = 1; j < 4; ++j)
+      if (element % 4 == j) word = four.v[j];
+    y[i] = from_float<T>(uniform_float(word) >= probability ? to_float(x[i]) * factor : 0.0f);
+  }
+}
+
 LaunchShape shape_of(const char* name, int64_t count, int group) {
   // One more than the count needs: the first group may begin before the tensor.
   const int64_t groups = count == 0 ? 0 : ceil_div<int64_t>(count, group) + 1;
@@ -118,9 +136,15 @@ void fill_normal(float* x, int64_t count, uint64_t key, int64_t first_element, f
 }
 
 void dropout(const void* x, void* y, DType dtype, int64_t count, float probability, uint64_t key,
-             int64_t first_element, KernelStream stream) {
+             const ElementMap& elements, KernelStream stream) {
   dispatch_float(dtype, [&]<class T>() {
+    if (elements.columns > 0) {
+      launch(shape_of("dropout_part", count, 1), stream, dropout_part_kernel<T>,
+             static_cast<const T*>(x), static_cast<T*>(y), count, probability, key, elements);
+      return;
+    }
     constexpr int N = kPack<T>;
+    const int64_t first_element = elements.first;
     launch(shape_of("dropout", count, N), stream, dropout_kernel<T>, static_cast<const T*>(x),
            static_cast<T*>(y), count, probability, key, first_element,
            all_aligned16(x, y) && first_element % N == 0);

@@ -31,7 +31,7 @@ constexpr int kThreads = 256;
 constexpr int N = 4;
 
 struct Factors {
-  float gradient_scale, decay, one_minus_beta1, one_minus_beta2;
+  float gradient_scale, decay, lr_decay, one_minus_beta1, one_minus_beta2;
   float inverse_sqrt_correction2, step_size;
 };
 
@@ -63,6 +63,7 @@ __device__ __forceinline__ Factors factors_of(double sum_of_squares, int64_t upd
   Factors f;
   f.gradient_scale = float(clip);
   f.decay = float(1.0 - lr * double(s.weight_decay));
+  f.lr_decay = float(lr * double(s.weight_decay));
   f.one_minus_beta1 = float(1.0 - beta1);
   f.one_minus_beta2 = float(1.0 - beta2);
   f.inverse_sqrt_correction2 = float(1.0 / sqrt(1.0 - power(beta2, updates)));
@@ -109,7 +110,8 @@ __global__ void __launch_bounds__(kThreads)
     const Chunk chunk = chunk_of(list, index);
     const AdamWRange& r = *chunk.range;
     T *first = static_cast<T*>(r.first_moment), *second = static_cast<T*>(r.second_moment);
-    const float decay = r.decays ? f.decay : 1.0f;
+    const float scaled = r.lr_scale == 1.0f ? f.decay : fmaf(-r.lr_scale, f.lr_decay, 1.0f);
+    const float decay = r.decays ? scaled : 1.0f, step_size = r.lr_scale * f.step_size;
     const bool aligned = r.aligned;
     for (int64_t i = chunk.begin + thread_index() * N; i < chunk.end; i += kThreads * N) {
       const int count = clamp_count(chunk.end - i, N);
@@ -124,7 +126,7 @@ __global__ void __launch_bounds__(kThreads)
         m[j] = fmaf(m[j], s.beta1, g[j] * f.one_minus_beta1);
         v[j] = fmaf(v[j], s.beta2, g[j] * g[j] * f.one_minus_beta2);
         const float denominator = fmaf(sqrtf(v[j]), f.inverse_sqrt_correction2, s.eps);
-        w[j] = fmaf(-f.step_size, m[j] / denominator, w[j] * decay);
+        w[j] = fmaf(-step_size, m[j] / denominator, w[j] * decay);
       }
       if constexpr (kRounding == Rounding::stochastic) {
         uint32_t words[N] = {};

@@ -33,6 +33,7 @@ struct AdamWRange {
   int64_t first_chunk;                 // chunks of the ranges before it
   ElementMap elements;
   uint64_t key;
+  float lr_scale;
   bool decays, counts;
   bool aligned;  // all tensors, to four elements
 };

@@ -115,7 +115,8 @@ TEST_P(Convert, ThereAndBackIsBitwiseTheSame) {
       const std::string name = fmt::format("{}-{}", dtype_name(dtype), shard);
       const std::string hf = folder_in(parent, "hf-" + name), back = folder_in(parent, name),
                         again = folder_in(parent, "again-" + name);
-      const ConvertedModel made = export_hf_model(checkpoint, model, {1, 2}, {dtype, shard}, hf);
+      const ConvertedModel made =
+          export_hf_model(*open_checkpoint_weights(checkpoint), model, {1, 2}, {dtype, shard}, hf);
       EXPECT_EQ(made.num_shards > 1, shard != kWhole);
       EXPECT_EQ(made.dtype, dtype);
       EXPECT_EQ(made.num_parameters, count_parameters(model));
@@ -130,7 +131,7 @@ TEST_P(Convert, ThereAndBackIsBitwiseTheSame) {
       }
       EXPECT_EQ(CheckpointWeights(back).dtype("embedding.weight"), dtype);
 
-      export_hf_model(back, read, {1, 2}, {std::nullopt, shard}, again);
+      export_hf_model(*open_checkpoint_weights(back), read, {1, 2}, {std::nullopt, shard}, again);
       EXPECT_EQ(hf_bytes(again), hf_bytes(hf));
       EXPECT_EQ(read_file(again + "/config.json"), read_file(hf + "/config.json"));
     }
@@ -142,8 +143,8 @@ TEST_P(Convert, ShardsAndFormatsLoadAsOneFile) {
   testing::TemporaryDirectory parent;
   const std::string checkpoint = make_checkpoint(model, parent.file("run")),
                     one = folder_in(parent, "one"), many = folder_in(parent, "many");
-  export_hf_model(checkpoint, model, {}, {DType::bf16, kWhole}, one);
-  export_hf_model(checkpoint, model, {}, {DType::bf16, 2000}, many);
+  export_hf_model(*open_checkpoint_weights(checkpoint), model, {}, {DType::bf16, kWhole}, one);
+  export_hf_model(*open_checkpoint_weights(checkpoint), model, {}, {DType::bf16, 2000}, many);
   const auto load = [&](const std::string& directory) {
     ParameterStore store(DType::f32, StoreUse::inference);
     Decoder decoder(store, model, 1);
@@ -176,7 +177,7 @@ TEST(ConvertGolden, FilesOfTransformersComeBack) {
     testing::TemporaryDirectory parent;
     const std::string checkpoint = folder_in(parent, "x"), back = folder_in(parent, "y");
     EXPECT_TRUE(import_hf_model(golden, model, "name: x\n", {}, checkpoint).extra_tensors.empty());
-    export_hf_model(checkpoint, model, {}, {}, back);
+    export_hf_model(*open_checkpoint_weights(checkpoint), model, {}, {}, back);
     EXPECT_EQ(hf_bytes(back), hf_bytes(golden)) << name;
     // What decides what is computed is in the new config.json as transformers writes it.
     const auto wrote = nlohmann::json::parse(read_file(back + "/config.json")),
@@ -233,7 +234,8 @@ TEST(ConvertConfig, WhatTheFamilyCannotSayIsRefused) {
 class ConvertFaults : public ::testing::Test {
  protected:
   ConvertFaults() : hf_(folder_in(parent_, "hf")) {
-    export_hf_model(make_checkpoint(model_, parent_.file("run")), model_, {}, {{}, 4000}, hf_);
+    export_hf_model(*open_checkpoint_weights(make_checkpoint(model_, parent_.file("run"))), model_,
+                    {}, {{}, 4000}, hf_);
   }
   std::string index() const { return hf_ + "/model.safetensors.index.json"; }
   void change_index(const std::string& tensor, const std::string& file) {
@@ -365,14 +367,18 @@ TEST_F(ConvertFaults, TheModelIsNotTheCheckpoints) {
   ModelConfig other = model_;
   other.num_hidden_layers = 1;
   const std::string run = parent_.file("run/step-00000003");
-  const auto made = export_hf_model(run, other, {}, {}, folder_in(parent_, "less"));
+  const auto made =
+      export_hf_model(*open_checkpoint_weights(run), other, {}, {}, folder_in(parent_, "less"));
   EXPECT_FALSE(made.extra_tensors.empty());
   other.num_hidden_layers = 3;
-  EXPECT_NE(
-      testing::error_of([&] { export_hf_model(run, other, {}, {}, folder_in(parent_, "more")); },
-                        ExitCode::bad_input)
-          .find("no tensor model/layers.2"),
-      std::string::npos);
+  EXPECT_NE(testing::error_of(
+                [&] {
+                  export_hf_model(*open_checkpoint_weights(run), other, {}, {},
+                                  folder_in(parent_, "more"));
+                },
+                ExitCode::bad_input)
+                .find("no tensor model/layers.2"),
+            std::string::npos);
 }
 
 }  // namespace

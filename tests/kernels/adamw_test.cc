@@ -52,6 +52,7 @@ class Lists {
                    .second_moment = cpu.zeros(variant.moments, {n}),
                    .decays = on_cpu.size() % 2 == 0,
                    .counts = on_cpu.size() % 3 != 1,
+                   .lr_scale = on_cpu.size() % 4 == 3 ? 0.3f : 1.0f,
                    .key = seed,
                    .elements = part.elements};
       fill_value(cpu.context(), r.second_moment, 0.7f);

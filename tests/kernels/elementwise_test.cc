@@ -117,9 +117,15 @@ TEST(GpuElementwise, RandomNumbers) {
       expect_near(gpu, g_x, x, "normal numbers", 1e-7);
       for (const DType dtype : kFloats) {
         const Tensor y = cpu.normal(dtype, {n}, 4), g_y = gpu.upload(y);
-        dropout(cpu.context(), y, y, 0.3f, kKey, first);
-        dropout(gpu.context(), g_y, g_y, 0.3f, kKey, first);
+        dropout(cpu.context(), y, y, 0.3f, kKey, {first});
+        dropout(gpu.context(), g_y, g_y, 0.3f, kKey, {first});
         expect_equal(gpu, g_y, y, "dropout, in place");
+        dropout(cpu.context(), y, y, 0.3f, kKey, {first, 2, 5, 37});
+        dropout(gpu.context(), g_y, g_y, 0.3f, kKey, {first, 2, 5, 37});
+        expect_equal(gpu, g_y, y, "dropout of a block of columns");
+        scale(cpu.context(), y, 0.37f, y);
+        scale(gpu.context(), g_y, 0.37f, g_y);
+        expect_equal(gpu, g_y, y, "scale");
       }
     }
   }

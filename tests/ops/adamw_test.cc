@@ -142,6 +142,21 @@ TEST(AdamW, StepMatchesTheDefinition) {
   }
 }
 
+TEST(AdamW, ARangeMayHaveALearningRateOfItsOwn) {
+  TensorBox box;
+  const AdamWRange scaled = make_range(box, 1000, DType::f32, true),
+                   slow = make_range(box, 1000, DType::f32, true);
+  AdamWRange r = scaled;
+  r.lr_scale = 0.25f;  // a power of two: the same bits as the product
+  AdamWOptions quarter = kOptions;
+  quarter.lr *= 0.25f;
+  const AdamWState a = make_shared(box), b = make_shared(box);
+  *a.sum_of_squares.ptr<double>() = *b.sum_of_squares.ptr<double>() = 1.0;
+  step(box.context(), a, kOptions, {r});
+  step(box.context(), b, quarter, {slow});
+  expect_same_range(scaled, slow);
+}
+
 TEST(AdamW, NonFiniteNormChangesNothing) {
   TensorBox box;
   for (const double norm : {std::numeric_limits<double>::infinity(), std::nan("")}) {

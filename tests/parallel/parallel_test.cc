@@ -205,7 +205,7 @@ void expect_reduced(int zero, int shards, int ranks, int64_t bucket_bytes) {
     TimeSplit times;
     ParameterSync sync(s.store, mesh, times, s.weights, s.gradients);
     s.store.initialize(box.context(), 1);
-    sync.publish_weights();
+    sync.publish_weights(ParameterSync::Changed::all);
     sync.use_others();
     SmallStore whole;
     whole.store.initialize(box.context(), 1);

@@ -29,10 +29,22 @@ TEST(Flops, CountsMatricesAndAttendedPairs) {
   // Two documents of 3 and 5 tokens in a row of 8: 6 + 15 of 64 pairs.
   const Tensor sequences = box.from(std::vector<int32_t>{0, 3, 0, 3, 3, 5, 3, 5}, {2, 4});
   const double matmul = 6.0 * 8 * (2 * (kAttention + kMlp) + kHead);
-  const FlopsCount flops = training_flops(m, {}, 8, sequences, 8);
+  const FlopsCount flops = training_flops(m, {}, matmul_flops_of_token(m, {}), 8, sequences, 8);
   EXPECT_EQ(flops.attended, matmul + 2 * 12.0 * 8 * 21);
   EXPECT_EQ(flops.full_attention, matmul + 2 * 12.0 * 8 * 64);
   EXPECT_EQ(flops.recomputed, 0.0);
+}
+
+TEST(Flops, FrozenMatricesNeedNoGradient) {
+  ModelConfig m = small_model();
+  EXPECT_EQ(matmul_flops_of_token(m, {}), 6.0 * double(matmul_parameters(m)));
+  EXPECT_EQ(matmul_flops_of_token(m, {.rules = {{"layers.0.*", false}}}),
+            6.0 * double(matmul_parameters(m)) - 2 * (kAttention + kMlp));
+  m.lora.rank = 3;
+  m.lora.targets = {"o_proj", "up_proj"};
+  // A [3, 8] and B [8, 3] of the one, A [3, 8] and B [12, 3] of the other, in two layers.
+  EXPECT_EQ(matmul_flops_of_token(m, {.only_adapters = true}),
+            4.0 * double(matmul_parameters(m)) + 6.0 * 2 * (3 * 16 + 3 * 20));
 }
 
 TEST(Flops, RecomputeAddsForwardWorkOnly) {
@@ -41,10 +53,12 @@ TEST(Flops, RecomputeAddsForwardWorkOnly) {
   const Tensor sequences = box.from(std::vector<int32_t>{0, 8, 0, 8}, {1, 4});
   ParallelConfig parallel;
   parallel.layer_recompute = {"selective", "full"};
-  const FlopsCount flops = training_flops(m, parallel, 8, sequences, 8);
+  const FlopsCount flops =
+      training_flops(m, parallel, matmul_flops_of_token(m, {}), 8, sequences, 8);
   const double attention = 4.0 * 8 * 36;  // two products of 2 x 8 flops a pair
   EXPECT_EQ(flops.recomputed, 2 * attention + 2.0 * 8 * (kAttention + kMlp - 96));
-  EXPECT_EQ(flops.attended, training_flops(m, {}, 8, sequences, 8).attended);
+  EXPECT_EQ(flops.attended,
+            training_flops(m, {}, matmul_flops_of_token(m, {}), 8, sequences, 8).attended);
 }
 
 TEST(PeakFlops, OfDatasheets) {

@@ -12,6 +12,7 @@
 #include <string>
 #include <vector>
 
+#include "forja/base/dispatch.h"
 #include "forja/ops/matmul_choices.h"
 #include "tests/testing/local_world.h"
 #include "tests/train/small_run.h"
@@ -26,7 +27,7 @@ struct Result {
   std::map<std::string, std::vector<float>> initial, final;
 };
 
-// Puts this rank's part of a state (fp32) of every parameter into the full ones.
+// Puts this rank's part of a state of every parameter into the full ones.
 inline void collect(TrainEngine& engine, std::mutex& mutex,
                     std::map<std::string, std::vector<float>>& out,
                     StateKind kind = StateKind::weight) {
@@ -35,11 +36,17 @@ inline void collect(TrainEngine& engine, std::mutex& mutex,
     auto& full = out[p->spec.name];
     full.resize(size_t(p->spec.num_elements()));
     for_each_run(p->block, p->begin, p->end, [&](const ElementRun& run) {
-      copy_bytes(engine.context(), full.data() + run.full,
-                 shard_of(*p, kind).ptr<float>() + run.local - p->begin, run.count * 4);
+      const int64_t at = run.local - p->begin;
+      const Tensor from = shard_of(*p, kind).slice(0, at, at + run.count);
+      std::vector<uint8_t> bytes(size_t(from.num_bytes()));
+      copy_bytes(engine.context(), bytes.data(), from.data, from.num_bytes());
+      synchronize(engine.context());
+      dispatch_float(from.dtype, [&]<class T>() {
+        const auto* values = reinterpret_cast<const T*>(bytes.data());
+        for (int64_t i = 0; i < run.count; ++i) full[size_t(run.full + i)] = float(values[i]);
+      });
     });
   }
-  synchronize(engine.context());
 }
 
 // Other communicators between the same ranks; null: the world's.

@@ -20,6 +20,8 @@ struct Layout {
   std::vector<int64_t> stage_layers;
   std::vector<std::string> layer_recompute;
   double dropout = 0.0;
+  LoraConfig lora;
+  std::vector<ParameterRule> parameters;
   Device device = {};
   DType compute_dtype = DType::f32;
   DType moment_dtype = DType::f32;
@@ -58,6 +60,8 @@ inline EngineConfig config_of(const Layout& l) {
   m.max_position_embeddings = l.length;
   m.tie_word_embeddings = l.gpt2;
   m.dropout = l.dropout;
+  m.lora = l.lora;
+  c.rules = {l.lora.is_on(), l.parameters};
   c.parallel.tp = l.tp;
   c.parallel.pp = l.pp;
   c.parallel.zero = l.zero;

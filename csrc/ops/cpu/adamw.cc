@@ -177,6 +177,8 @@ void adamw_step(const AdamWState& state, const AdamWOptions& options, const Adam
   const double beta1 = options.beta1, beta2 = options.beta2, lr = options.lr;
   double clip = 1.0;
   if (options.clip_norm > 0) clip = std::min(1.0, options.clip_norm / (std::sqrt(squares) + 1e-6));
+  const float step_size = float(lr / (1.0 - std::pow(beta1, double(num_updates))));
+  const double decay = lr * options.weight_decay;
   AdamWFactors factors = {
       .gradient_scale = float(clip),
       .decay = 1.0f,
@@ -187,12 +189,15 @@ void adamw_step(const AdamWState& state, const AdamWOptions& options, const Adam
       .inverse_sqrt_correction2 =
           float(1.0 / std::sqrt(1.0 - std::pow(beta2, double(num_updates)))),
       .eps = options.eps,
-      .step_size = float(lr / (1.0 - std::pow(beta1, double(num_updates)))),
+      .step_size = step_size,
       .rounding = options.rounding,
       .num_updates = uint64_t(num_updates),
   };
   for (const AdamWRange& r : list.ranges) {
-    factors.decay = r.decays ? float(1.0 - lr * options.weight_decay) : 1.0f;
+    const float scaled =
+        r.lr_scale == 1.0f ? float(1.0 - decay) : std::fma(-r.lr_scale, float(decay), 1.0f);
+    factors.decay = r.decays ? scaled : 1.0f;
+    factors.step_size = r.lr_scale * step_size;
     parallel_pieces(r.weight.num_elements(), kGrainElements, [&](int64_t begin, int64_t end) {
       HWY_DYNAMIC_DISPATCH(adamw_piece)(factors, r, begin, end);
     });

@@ -39,14 +39,14 @@ struct DropoutBody {
 };
 
 void dropout_piece(const Tensor& x, const Tensor& y, float probability, uint64_t key,
-                   int64_t first_element, int64_t begin, int64_t end) {
+                   const ElementMap& elements, int64_t begin, int64_t end) {
   constexpr int64_t kChunk = 1024;
   constexpr int64_t kSlack = 4 + int64_t(hn::MaxLanes(DF()));
   HWY_ALIGN uint32_t words[kChunk + 4 + kSlack];
   dispatch_float(x.dtype, [&]<class T>() {
-    for (int64_t i = begin; i < end; i += kChunk) {
-      const int64_t n = std::min(kChunk, end - i);
-      const int64_t element = first_element + i;
+    for (int64_t i = begin, n; i < end; i += n) {
+      n = elements.run(i, std::min(kChunk, end - i));
+      const int64_t element = elements.full(i);
       philox_words(key, uint64_t(element / 4), 0, (element + n + 3) / 4 - element / 4, words);
       DropoutBody<T> body{x.ptr<T>() + i, y.ptr<T>() + i, words + element % 4, probability,
                           1.0f / (1.0f - probability)};
@@ -65,9 +65,9 @@ namespace forja::cpu {
 HWY_EXPORT(dropout_piece);
 
 void dropout(const Tensor& x, const Tensor& y, float probability, uint64_t key,
-             int64_t first_element) {
+             const ElementMap& elements) {
   parallel_pieces(x.num_elements(), kGrainElements, [&](int64_t begin, int64_t end) {
-    HWY_DYNAMIC_DISPATCH(dropout_piece)(x, y, probability, key, first_element, begin, end);
+    HWY_DYNAMIC_DISPATCH(dropout_piece)(x, y, probability, key, elements, begin, end);
   });
 }
 

@@ -4,11 +4,12 @@
 
 #include <cstdint>
 
+#include "forja/base/element_map.h"
 #include "forja/tensor/tensor.h"
 
 namespace forja::cpu {
 
 void dropout(const Tensor& x, const Tensor& y, float probability, uint64_t key,
-             int64_t first_element);
+             const ElementMap& elements);
 
 }  // namespace forja::cpu

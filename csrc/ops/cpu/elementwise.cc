@@ -121,6 +121,16 @@ void fill_zero(const Tensor& x) {
   });
 }
 
+void scale(const Tensor& x, float factor, const Tensor& out) {
+  dispatch_float(x.dtype, [&]<class T>() {
+    const T* from = x.ptr<T>();
+    T* to = out.ptr<T>();
+    parallel_pieces(x.num_elements(), kGrainElements, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) to[i] = T(factor * float(from[i]));
+    });
+  });
+}
+
 void fill_value(const Tensor& x, float value) {
   dispatch_float(x.dtype, [&]<class T>() {
     T* data = x.ptr<T>();

@@ -18,6 +18,7 @@ inline int64_t rows_per_block(int64_t rows) {
 }
 
 void fill_zero(const Tensor& x);
+void scale(const Tensor& x, float factor, const Tensor& out);
 void fill_value(const Tensor& x, float value);
 void fill_normal(const Tensor& x, uint64_t key, int64_t first_element, float mean, float std);
 void convert(const Tensor& in, const Tensor& out);

@@ -46,7 +46,7 @@ Tensor make_adamw_table(const Context& ctx, const AdamWList& list, Arena& arena)
     rows.push_back({typed<float>(ctx, r.gradient), typed<float>(ctx, r.weight),
                     data(ctx, r.first_moment), data(ctx, r.second_moment),
                     typed<BFloat16>(ctx, r.compute_weight), count, first_chunk, r.elements, r.key,
-                    r.decays, r.counts, is_aligned(r)});
+                    r.lr_scale, r.decays, r.counts, is_aligned(r)});
     first_chunk += kernels::adamw_chunks(count);
   }
   copy_bytes(ctx, table.data, rows.data(), bytes);

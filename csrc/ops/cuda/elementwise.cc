@@ -60,10 +60,15 @@ void fill_normal(const Context& ctx, const Tensor& x, uint64_t key, int64_t firs
 }
 
 void dropout(const Context& ctx, const Tensor& x, const Tensor& y, float probability, uint64_t key,
-             int64_t first_element) {
+             const ElementMap& elements) {
   if (ctx.planning()) return;
   kernels::dropout(data(ctx, x), data(ctx, y), x.dtype, x.num_elements(), probability, key,
-                   first_element, ctx.stream);
+                   elements, ctx.stream);
+}
+
+void scale(const Context& ctx, const Tensor& x, float factor, const Tensor& out) {
+  if (ctx.planning()) return;
+  kernels::scale(data(ctx, x), factor, data(ctx, out), x.dtype, x.num_elements(), ctx.stream);
 }
 
 }  // namespace forja::cuda

@@ -2,6 +2,7 @@
 // ops/elementwise.h and ops/dropout.h on a GPU; arguments are checked there.
 #pragma once
 
+#include "forja/base/element_map.h"
 #include "forja/device/context.h"
 #include "forja/tensor/tensor.h"
 
@@ -17,6 +18,8 @@ int64_t find_non_finite(const Context& ctx, const Tensor& x);
 void fill_normal(const Context& ctx, const Tensor& x, uint64_t key, int64_t first_element,
                  float mean, float std);
 void dropout(const Context& ctx, const Tensor& x, const Tensor& y, float probability, uint64_t key,
-             int64_t first_element);
+             const ElementMap& elements);
+// out = factor x.
+void scale(const Context& ctx, const Tensor& x, float factor, const Tensor& out);
 
 }  // namespace forja::cuda

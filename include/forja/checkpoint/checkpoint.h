@@ -7,6 +7,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -44,11 +45,13 @@ enum class CheckpointUse {
   training,  // and the optimizer's moments, which a converted model has not
 };
 
-// Fills this rank's shards and returns the state. Reads the stored parts that have some of their
-// elements, and no others; each is checked. Moments are converted to the store's dtype. Throws
+using ParameterFilter = std::function<bool(const ParameterSpec&)>;
+
+// Fills this rank's shards of the `wanted` parameters (all, where it is empty) and returns the
+// state. Reads the stored parts that have some of their elements, and no others; each is checked. Moments are converted to the store's dtype. Throws
 // bad_input for a damaged file, a newer format, a missing part, or shapes that differ.
 TrainState load_checkpoint(const Context& ctx, const std::string& path, ParameterStore& store,
-                           CheckpointUse use);
+                           CheckpointUse use, const ParameterFilter& wanted = {});
 
 // The step of "some/folder/step-00000100"; -1 where that is no checkpoint's name.
 int64_t step_of_checkpoint(const std::string& path);

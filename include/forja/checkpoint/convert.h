@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "forja/checkpoint/hf_config.h"
+#include "forja/checkpoint/weight_source.h"
 #include "forja/nn/model_config.h"
 
 namespace forja {
@@ -27,9 +28,9 @@ struct ConvertedModel {
 };
 
 // Writes config.json, generation_config.json and the weights into `folder`, an empty directory.
-// Throws bad_input where the checkpoint is not of this model, is damaged, or is of a model that
-// Hugging Face's family cannot express.
-ConvertedModel export_hf_model(const std::string& checkpoint, const ModelConfig& model,
+// Throws bad_input where the weights are not of this model, which has no adapters, are damaged, or
+// are of a model that Hugging Face's family cannot express.
+ConvertedModel export_hf_model(const WeightSource& weights, const ModelConfig& model,
                                const SpecialIds& ids, const ConvertOptions& options,
                                const std::string& folder);
 

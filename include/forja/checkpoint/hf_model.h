@@ -49,7 +49,7 @@ std::vector<std::string> check_hf_tensors(const HfTensors& tensors, const Parame
 // tensor, row-major. Throws as load_hf_weights does.
 void read_hf_parameter(const HfTensors& tensors, const ParameterSpec& spec, float* out);
 
-// Fills every parameter of the store. Throws bad_input with both shapes where they differ, and for
+// Fills every parameter of the store but adapters. Throws bad_input with both shapes where they differ, and for
 // a tensor that is missing.
 void load_hf_weights(const Context& ctx, const std::string& directory, ParameterStore& store);
 

@@ -93,6 +93,10 @@ class Decoder {
   int64_t num_layers() const { return int64_t(layers_.size()); }
 
  private:
+  bool trains_embedding() const {
+    return embedding_->gradient.defined() ||
+           (position_embedding_ && position_embedding_->gradient.defined());
+  }
   bool drops(const RowInfo& rows) const { return model_.dropout > 0.0 && rows.dropout_key != 0; }
   // A layer's place in the stage to that in the model, or -1 beyond the ends.
   int64_t layer_index(int64_t i) const {
@@ -105,7 +109,7 @@ class Decoder {
   void backward_layers(const Context& ctx, const RowInfo& rows, DecoderStash& stash) const;
   void backward_inputs(const Context& ctx, Arena& made, const RowInfo& rows,
                        DecoderStash& stash) const;
-  void backward_weights(const Context& ctx, const DecoderStash& stash) const;
+  void backward_weights(const Context& ctx, const RowInfo& rows, const DecoderStash& stash) const;
   // Runs the layers without keeping anything; returns x = residual + branch, from the workspace.
   struct Hidden {
     Tensor residual, branch;

@@ -27,6 +27,7 @@ struct RowInfo {
   Tensor rope_cos, rope_sin;  // [P, D/2]; undefined without rotary positions
   uint64_t dropout_key = 0;   // of (seed, step); 0: no dropout (evaluation)
   int64_t first_row = 0;      // global index of row 0 in the step, for dropout
+  bool adapters = true;       // false: the model as it is without them
 };
 
 // Keys and values of earlier tokens, for generation. Row r of `rows` says where row r of the
@@ -74,11 +75,13 @@ class DecoderLayer {
   // backward_weight.
   void backward_input(const Context& ctx, Arena& made, const RowInfo& rows, LayerStash& stash,
                       const Tensor& d_out, const Tensor& d_in) const;
-  void backward_weight(const Context& ctx, const LayerStash& stash) const;
+  void backward_weight(const Context& ctx, const RowInfo& rows, const LayerStash& stash) const;
 
   Recompute recompute() const { return recompute_; }
 
  private:
+  // Where the random numbers of a layer are used.
+  enum class Site { attention_branch, mlp_branch, qkv, output, up, down };
   // The queries, keys and values of a fused [N, (H + 2G) D].
   struct Heads {
     Tensor q, k, v;  // [N, H, D], [N, G, D], [N, G, D]
@@ -93,20 +96,23 @@ class DecoderLayer {
   AttentionOptions attention_options() const;
   GeluKind gelu_kind() const { return model_.mlp == "gelu_erf" ? GeluKind::erf : GeluKind::tanh; }
   bool drops(const RowInfo& rows) const { return model_.dropout > 0.0 && rows.dropout_key != 0; }
+  uint64_t key_of(const RowInfo& rows, Site site) const;
+  AdapterRows adapter_rows(const RowInfo& rows, Site site, int64_t begin) const;
   void drop(const Context& ctx, const RowInfo& rows, const Tensor& x, const Tensor& y,
-            int site) const;
+            Site site) const;
   void project_heads(const Context& ctx, Arena& arena, const RowInfo& rows,
                      LayerStash& stash) const;
   void attend(const Context& ctx, Arena& arena, const RowInfo& rows, LayerStash& stash,
               const KeyValueCache* cache) const;
   void attention_branch(const Context& ctx, const RowInfo& rows, const LayerStash& stash,
                         const Tensor& branch) const;
-  void expand(const Context& ctx, Arena& arena, Arena& activation_arena, LayerStash& stash) const;
+  void expand(const Context& ctx, Arena& arena, Arena& activation_arena, const RowInfo& rows,
+              LayerStash& stash) const;
   void activate(const Context& ctx, Arena& arena, LayerStash& stash) const;
   // Computes again what forward did not keep.
   void restore(const Context& ctx, Arena& arena, const RowInfo& rows, LayerStash& stash) const;
-  void mlp_backward(const Context& ctx, const LayerStash& stash, const Tensor& d_branch,
-                    const Tensor& d_mid) const;
+  void mlp_backward(const Context& ctx, const RowInfo& rows, const LayerStash& stash,
+                    const Tensor& d_branch, const Tensor& d_mid) const;
   void attend_backward(const Context& ctx, const RowInfo& rows, const LayerStash& stash,
                        const Tensor& d_attention) const;
 

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// y = x W^T + b.
+// y = x W^T + b, and what an adapter adds.
 #pragma once
 
+#include <optional>
 #include <string>
 
+#include "forja/nn/lora.h"
 #include "forja/ops/matmul.h"
 #include "forja/parallel/parameter_store.h"
 
@@ -26,27 +28,32 @@ class Linear {
     TensorPlacement placement;
     std::vector<RowGroup> row_groups;
     std::vector<HfSegment> segments;  // of the weight, names without ".weight"
+    LoraConfig lora;
   };
   Linear(ParameterStore& store, const Spec& spec);
 
   // y [N, O] from x [N, I].
-  void forward(const Context& ctx, const Tensor& x, const Tensor& y) const;
+  void forward(const Context& ctx, const Tensor& x, const Tensor& y, const AdapterRows& rows) const;
   // The same, and its activation: gelu of y [N, O], or silu(gate) * up [N, O / 2] of y as gate and
   // up.
   void forward_gelu(const Context& ctx, const Tensor& x, const Tensor& y, const Tensor& activation,
-                    GeluKind kind) const;
+                    GeluKind kind, const AdapterRows& rows) const;
   void forward_swiglu(const Context& ctx, const Tensor& x, const Tensor& y,
-                      const Tensor& activation) const;
+                      const Tensor& activation, const AdapterRows& rows) const;
   // dx [N, I] from dy [N, O].
-  void backward_input(const Context& ctx, const Tensor& dy, const Tensor& dx) const;
-  // Adds to the gradients of weight and bias. Nothing happens for frozen ones.
-  void backward_weight(const Context& ctx, const Tensor& dy, const Tensor& x) const;
+  void backward_input(const Context& ctx, const Tensor& dy, const Tensor& dx,
+                      const AdapterRows& rows) const;
+  // Adds to the gradients of weight, bias and adapter. Nothing happens for frozen ones.
+  void backward_weight(const Context& ctx, const Tensor& dy, const Tensor& x,
+                       const AdapterRows& rows) const;
 
  private:
   Tensor bias() const { return bias_ ? bias_->weight : Tensor{}; }
+  bool adapts(const AdapterRows& rows) const { return adapter_ && rows.on; }
 
   Parameter* weight_;
   Parameter* bias_ = nullptr;
+  std::optional<LoraAdapter> adapter_;
 };
 
 }  // namespace forja

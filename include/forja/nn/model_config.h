@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "forja/base/config.h"
+#include "forja/nn/lora_config.h"
 
 namespace forja {
 
@@ -50,6 +51,7 @@ struct ModelConfig {
   bool tie_word_embeddings = false;
   double initializer_range = 0.02;
   double dropout = 0.0;
+  LoraConfig lora;  // the adapters that a run adds: no part of a model file
 
   void visit(ConfigVisitor& v);
 

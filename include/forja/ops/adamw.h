@@ -42,6 +42,7 @@ struct AdamWRange {
                                        // what is lost), or undefined where the master computes
   bool decays = true;                  // the weight decay applies
   bool counts = true;                  // in the sum of squares
+  float lr_scale = 1.0f;               // of the learning rate, in the decay too
   // For stochastic rounding. With u the number of updates and e the element in the full tensor,
   // word e % 4 of philox(key, e / 4, u) has the 16 bits of the first moment in its low half, those
   // of the second in its high half.

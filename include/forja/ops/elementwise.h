@@ -17,6 +17,9 @@ void convert(const Context& ctx, const Tensor& in, const Tensor& out);
 // out = a + b in fp32, rounded to out's dtype. out may be a or b. fp32 or bf16.
 void add(const Context& ctx, const Tensor& a, const Tensor& b, const Tensor& out);
 
+// out = factor x, of the same dtype. out may be x.
+void scale(const Context& ctx, const Tensor& x, float factor, const Tensor& out);
+
 // bias_gradient[c] += sum over rows of dy[r, c]. dy [R, C] fp32 or bf16 (rows may be strided),
 // bias_gradient [C] fp32.
 void bias_gradient(const Context& ctx, const Tensor& dy, const Tensor& bias_gradient);

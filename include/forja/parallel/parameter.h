@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "forja/base/config.h"
 #include "forja/base/element_map.h"
 #include "forja/tensor/tensor.h"
 
@@ -51,7 +52,10 @@ struct ParameterSpec {
   InitKind init = InitKind::normal;
   float init_std = 0.02f;
   bool decay = true;  // weight decay applies
-  int stage = 0;      // of the pipeline
+  bool trainable = true;
+  bool adapter = false;   // added to the model: no model file has it
+  double lr_scale = 1.0;  // of the learning rate
+  int stage = 0;          // of the pipeline
   UnitKind kind = UnitKind::layer;
   int unit = 0;  // of a layer: its index
   TensorPlacement placement = TensorPlacement::replicated;
@@ -63,6 +67,23 @@ struct ParameterSpec {
   int64_t num_elements() const;
   int64_t rows() const { return shape[0]; }
   int64_t columns() const { return shape.size() == 2 ? shape[1] : 1; }
+};
+
+// Which parameters are trained, and how: by glob patterns of their names ("layers.*.mlp.*").
+struct ParameterRule {
+  std::string match;
+  bool trainable = true;
+  double lr_scale = 1.0;
+  void visit(ConfigVisitor& v);
+  bool matches(const std::string& name) const;
+};
+struct ParameterRules {
+  bool only_adapters = false;        // all else is frozen where no rule says otherwise
+  std::vector<ParameterRule> rules;  // the last that matches counts
+
+  void apply(ParameterSpec& spec) const;
+  bool trains(ParameterSpec spec) const;
+  bool freeze_some() const;
 };
 
 // The part of a full tensor [R, C] that a tensor-parallel rank holds: ranges of rows, one after the
@@ -102,10 +123,10 @@ struct Parameter {
   ParameterSpec spec;
   LocalBlock block;
   Tensor weight;    // local; fp32 or bf16: what ops read. No data while ZeRO-3 has it sharded
-  Tensor gradient;  // local; fp32; undefined when not training. No data while ZeRO-2 has it sharded
+  Tensor gradient;  // local; fp32; undefined when not trained. No data while ZeRO-2 has it sharded
   // The range of the local elements of which this rank has the optimizer state, and that state,
   // flat: fp32, but moments in the store's moment_dtype. master is the weight's own memory where
-  // computing is fp32.
+  // computing is fp32 or the parameter is frozen, which has nothing else.
   int64_t begin = 0, end = 0;
   Tensor master, first_moment, second_moment, reduced_gradient;  // [end - begin]
   Tensor weight_shard;  // [end - begin] of the weight, in its dtype

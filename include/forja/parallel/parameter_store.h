@@ -33,13 +33,15 @@ struct StoreOptions {
   int tp_rank = 0, tp_size = 1;
   int zero = 0, shard_rank = 0, num_shards = 1;
   int64_t bucket_bytes = 0;  // of fp32 gradients: layers of a stage share a bucket up to this size
+  ParameterRules rules = {};
 };
 
-// Consecutive units of one stage and kind. Legend: n elements, a multiple of S; every rank of the
-// shard group has n / S of them.
+// Consecutive units of one stage and kind, all trained or all frozen. Frozen ones have weights
+// only. Legend: n elements, a multiple of S; every rank of the shard group has n / S of them.
 struct Bucket {
   int stage = 0;
   UnitKind kind = UnitKind::layer;
+  bool trained = true;
   int first_unit = 0, last_unit = 0;  // inclusive
   std::vector<Parameter*> parameters;
   std::vector<int64_t> offsets;  // of each parameter's first element
@@ -74,7 +76,7 @@ class ParameterStore {
   // Draws the initial weights of this rank's shards: a pure function of (seed, name, element of the
   // full tensor), the same in every layout.
   void initialize(const Context& ctx, uint64_t seed);
-  // Shards of the compute weights = masters, rounded.
+  // Shards of the compute weights = masters, rounded, of what is trained.
   void update_compute_weights(const Context& ctx);
   // Gradients of all that is not sharded, and the shards of the rest, become 0.
   void clear_gradients(const Context& ctx);
@@ -84,6 +86,7 @@ class ParameterStore {
   const std::vector<Bucket>& buckets() const { return buckets_; }
   Parameter* find(const std::string& name) const;  // nullptr where there is none
   int64_t num_parameters() const;                  // elements of the full tensors
+  int64_t num_trained() const;                     // ... of those that are trained
   const StoreOptions& options() const { return options_; }
   DType compute_dtype() const { return options_.compute_dtype; }
   StoreUse use() const { return options_.use; }
@@ -100,8 +103,8 @@ class ParameterStore {
 
 // A state of a parameter: what checkpoints keep.
 enum class StateKind { weight, first_moment, second_moment };
-// This rank's shard of it, flat: fp32, or moments in moment_dtype (undefined for those of what is
-// not trained).
+// This rank's shard of it, flat: fp32, or moments in moment_dtype. Of what is frozen, the weight in
+// its dtype and no moments.
 Tensor shard_of(const Parameter& p, StateKind kind);
 // Writes the local elements [begin, end) of a parameter to `out`: flat, zeroed host memory.
 using FillLocal = std::function<void(const Tensor& out, int64_t begin, int64_t end)>;

@@ -38,8 +38,10 @@ class ParameterSync {
   void use_layer(int layer, int next);
   // The same for everything but layers.
   void use_others();
-  // The shards of the weights have changed (initialised, loaded, updated): spreads them.
-  void publish_weights();
+  // The shards of the weights have changed (all: initialised, loaded; trained: updated): spreads
+  // them.
+  enum class Changed { all, trained };
+  void publish_weights(Changed changed);
   // Waits until what it spreads has arrived: the shards may be set from outside.
   void finish_publishing();
 
@@ -60,6 +62,16 @@ class ParameterSync {
     Bucket* bucket = nullptr;
     Event gathered;
   };
+  // Of the layers' trained parameters, or of their frozen ones.
+  struct LayerWeights {
+    std::vector<Bucket*> bucket_of;  // by layer; nullptr for those of other ranks, or without any
+    std::vector<WeightSlot> slots;   // of ZeRO-3: one in use, one on the way
+
+    Bucket* bucket(int layer) const {
+      return layer >= 0 && layer < int(bucket_of.size()) ? bucket_of[size_t(layer)] : nullptr;
+    }
+    WeightSlot* resident(const Bucket& bucket);
+  };
   struct GradientSlot {
     Tensor memory, reduced;
     Bucket* bucket = nullptr;
@@ -76,9 +88,11 @@ class ParameterSync {
     TimeKind kind;
   };
 
-  Bucket& bucket_of_layer(int layer) { return *layer_bucket_[size_t(layer)]; }
-  WeightSlot* resident(const Bucket& bucket);
-  WeightSlot& fetch(Bucket& bucket, const Bucket* keep);
+  void add_layers(bool trained, Arena& weights, Arena& gradients);
+  void use_layer(LayerWeights& weights, int layer, int next);
+  WeightSlot& fetch(LayerWeights& weights, Bucket& bucket, const Bucket* keep);
+  // Of a layer's gradients; nullptr where it is frozen.
+  Bucket* trained_bucket(int layer) const { return trained_.bucket(layer); }
   GradientSlot& gradient_slot(const Context& ctx, Bucket& bucket);
   void settle(const Context& ctx, GradientSlot& slot);
   void reduce(Bucket& bucket);
@@ -88,9 +102,8 @@ class ParameterSync {
   ParameterStore& store_;
   Mesh& mesh_;
   TimeSplit& times_;
-  std::vector<Bucket*> layer_bucket_;  // by layer; nullptr for those of other ranks
-  std::vector<Event> published_;       // by bucket
-  std::vector<WeightSlot> weight_slots_;
+  LayerWeights trained_, frozen_;
+  std::vector<Event> published_;  // by bucket
   std::vector<GradientSlot> gradient_slots_;
   std::vector<Reduction> reductions_;
   int64_t step_ = 0;

@@ -32,6 +32,7 @@ struct EngineConfig {
   ModelConfig model;
   OptimizerConfig optimizer;
   ParallelConfig parallel;
+  ParameterRules rules;
   DType compute_dtype = DType::f32;
   int64_t micro_batch_size = 1;  // sequences
   int64_t num_microbatches = 1;  // the most that a step has
@@ -91,7 +92,7 @@ class TrainEngine {
 
   // Before and after the shards of the weights are set from outside (initialised, loaded).
   void weights_will_change() { sync_->finish_publishing(); }
-  void weights_changed() { sync_->publish_weights(); }
+  void weights_changed() { sync_->publish_weights(ParameterSync::Changed::all); }
 
   // Fills micro-batch m of this rank's data-parallel share and returns the view of the rows of
   // `sequences` in use.
@@ -146,6 +147,7 @@ class TrainEngine {
   Arena weights_, gradients_, optimizer_arena_, inputs_, workspace_, snapshot_, staging_;
   Context context_;
   ParameterStore store_;
+  double matmul_flops_of_token_;
   std::vector<std::unique_ptr<Stage>> stages_;  // of this rank, ascending
   std::unique_ptr<Optimizer> optimizer_;
   std::unique_ptr<CheckpointParts> checkpoint_parts_;

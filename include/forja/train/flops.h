@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Model FLOPs (no recompute), for MFU: 6 x the matmul parameters a token meets, and attention over
-// the pairs of tokens that really attend (causal, window, documents) or over all pairs. Source:
-// Chowdhery et al., "PaLM", 2022, appendix B (which counts all pairs).
+// Model FLOPs (no recompute), for MFU: 6 x the matmul parameters a token meets (4 x the frozen),
+// and attention over the pairs of tokens that really attend (causal, window, documents) or over all
+// pairs. Source: Chowdhery et al., "PaLM", 2022, appendix B (which counts all pairs).
 #pragma once
 
 #include <cstdint>
@@ -11,6 +11,7 @@
 #include "forja/device/context.h"
 #include "forja/nn/model_config.h"
 #include "forja/parallel/parallel_config.h"
+#include "forja/parallel/parameter.h"
 #include "forja/tensor/tensor.h"
 
 namespace forja {
@@ -21,13 +22,17 @@ struct FlopsCount {
   double recomputed = 0.0;  // forward work that backward does again: `hfu` adds it to `attended`
 };
 
+// Of the matmuls of a token, forward and backward: 6 for each parameter, 4 where it is frozen.
+double matmul_flops_of_token(const ModelConfig& model, const ParameterRules& rules);
+
 // Forward and backward of one micro-batch: `tokens` rows, `sequences` [S, 4] (see ops/attention.h)
 // and the length of a row of the batch.
-FlopsCount training_flops(const ModelConfig& model, const ParallelConfig& parallel, int64_t tokens,
-                          const Tensor& sequences, int64_t sequence_length);
+FlopsCount training_flops(const ModelConfig& model, const ParallelConfig& parallel,
+                          double matmul_flops_of_token, int64_t tokens, const Tensor& sequences,
+                          int64_t sequence_length);
 
 // Parameters that a token meets in matrix multiplications: everything but embeddings, norms and
-// biases; the head counts.
+// biases; the head counts, adapters do not.
 int64_t matmul_parameters(const ModelConfig& model);
 
 // What the matmul of this rank reaches on a large problem, in FLOP/s. Takes about 0.2 s.

@@ -11,6 +11,7 @@
 #include "forja/device/context.h"
 #include "forja/nn/model_config.h"
 #include "forja/parallel/parallel_config.h"
+#include "forja/parallel/parameter.h"
 #include "forja/train/lr_schedule.h"
 
 namespace forja {
@@ -103,6 +104,7 @@ struct RunConfig {
   ParallelConfig parallel;
   TrainConfig train;
   OptimizerConfig optimizer;
+  std::vector<ParameterRule> parameters;
   EvalConfig eval;
   CheckpointConfig checkpoint;
   KernelsConfig kernels;
@@ -111,6 +113,7 @@ struct RunConfig {
 
   std::string run_directory() const { return output.empty() ? "runs/" + name : output; }
   DType compute_dtype() const { return train.precision == "bf16" ? DType::bf16 : DType::f32; }
+  ParameterRules rules() const { return {model.lora.is_on(), parameters}; }
   std::string to_yaml() const;
 };
 
