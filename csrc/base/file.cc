@@ -12,24 +12,15 @@
 #include <filesystem>
 #include <utility>
 
+#include "csrc/base/file_io.h"
 #include "forja/base/error.h"
 
 namespace forja {
 namespace fs = std::filesystem;
 
 MappedFile::MappedFile(const std::string& path, Links links) {
-  // Without O_NONBLOCK, a pipe would wait for somebody to write into it.
-  const int no_links = links == Links::refuse ? O_NOFOLLOW : 0;
-  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | no_links);
-  if (fd < 0 && errno == ELOOP && no_links)
-    fail_input("{} is a symbolic link, which may lead anywhere: put the file itself there", path);
-  if (fd < 0) fail_input("cannot open {}: {}", path, std::strerror(errno));
-  struct stat info {};
-  if (::fstat(fd, &info) != 0 || !S_ISREG(info.st_mode)) {
-    ::close(fd);
-    fail_input("{} is not a regular file", path);
-  }
-  size_ = info.st_size;
+  const auto [fd, size] = open_input(path, links);
+  size_ = size;
   if (size_ > 0) {
     void* mapped = ::mmap(nullptr, size_t(size_), PROT_READ, MAP_SHARED, fd, 0);
     if (mapped == MAP_FAILED) {
@@ -141,13 +132,21 @@ void check_writable(const std::string& path) {
   ::rmdir(probe.c_str());
 }
 
-void sync_directory(const std::string& path) {
-  const int fd = ::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (fd < 0) fail("cannot open the directory {}: {}", path, std::strerror(errno));
-  const int result = ::fsync(fd);
+namespace {
+
+void sync(const std::string& path, int kind, const char* what) {
+  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | kind);
+  if (fd < 0) fail("cannot open {}{}: {}", what, path, std::strerror(errno));
+  const int error = ::fsync(fd) == 0 ? 0 : errno;
   ::close(fd);
-  if (result != 0) fail("cannot sync the directory {}: {}", path, std::strerror(errno));
+  if (error != 0) fail("cannot sync {}{}: {}", what, path, std::strerror(error));
 }
+
+}  // namespace
+
+void sync_file(const std::string& path) { sync(path, 0, ""); }
+
+void sync_directory(const std::string& path) { sync(path, O_DIRECTORY, "the directory "); }
 
 bool file_exists(const std::string& path) {
   std::error_code nobody_may_look;

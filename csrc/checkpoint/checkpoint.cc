@@ -84,25 +84,59 @@ const std::vector<CheckpointReader::Stored>& parts_of(const CheckpointReader& re
   return found->second;
 }
 
-void load_state(const Context& ctx, CheckpointReader& reader, Parameter& p, StateKind kind,
-                const std::string& name) {
-  const auto& parts = parts_of(reader, name, p.spec.shape);
+// Calls body(piece, run) for what of each run lies in one piece.
+template <class Body>
+void for_each_piece_of(const StoredTensor& t, const std::vector<CommonRun>& runs,
+                       const Body& body) {
+  const int64_t elements = t.piece_elements();
+  for (const CommonRun& run : runs) {
+    for (int64_t done = 0; done < run.count;) {
+      const int64_t at = run.stored + done, piece = at / elements,
+                    here = std::min(run.count - done, (piece + 1) * elements - at);
+      body(piece, CommonRun{at - piece * elements, run.local + done, here});
+      done += here;
+    }
+  }
+}
+
+// A state of a parameter, and where its local elements are stored.
+struct StateSource {
+  Parameter* parameter;
+  StateKind kind;
+  std::vector<CheckpointReader::Stored> parts;
+};
+
+// Finds them, and has their pieces read ahead.
+StateSource expect_state(CheckpointReader& reader, Parameter& p, StateKind kind,
+                         const std::string& name) {
+  StateSource out{&p, kind, {}};
+  const auto [begin, end] = local_range(p);
+  const std::vector<ElementRun> local = runs_of(p.block, begin, end);
+  for (const CheckpointReader::Stored& stored : parts_of(reader, name, p.spec.shape)) {
+    const StoredTensor& t = *stored.tensor;
+    if (!may_meet(t, local)) continue;
+    const auto common = common_runs(runs_of(t.block, t.begin, t.end), local);
+    if (common.empty()) continue;
+    for_each_piece_of(t, common,
+                      [&](int64_t piece, const CommonRun&) { reader.expect(stored, piece); });
+    out.parts.push_back(stored);
+  }
+  return out;
+}
+
+void load_state(const Context& ctx, CheckpointReader& reader, const StateSource& source) {
   Context host = ctx;  // which has the files
   host.device = {};
-  set_local(ctx, p, kind, [&](const Tensor& out, int64_t begin, int64_t end) {
+  Parameter& p = *source.parameter;
+  set_local(ctx, p, source.kind, [&](const Tensor& out, int64_t begin, int64_t end) {
     const std::vector<ElementRun> local = runs_of(p.block, begin, end);
-    for (const CheckpointReader::Stored& stored : parts) {
+    for (const CheckpointReader::Stored& stored : source.parts) {
       const StoredTensor& t = *stored.tensor;
-      if (!may_meet(t, local)) continue;
       const auto common = common_runs(runs_of(t.block, t.begin, t.end), local);
-      if (common.empty()) continue;
-      const Tensor from =
-          reader.view(stored, common.front().stored, common.back().stored + common.back().count);
-      for (const CommonRun& run : common) {
-        reader.verify(stored, run.stored, run.stored + run.count);
-        convert(host, from.slice(0, run.stored, run.stored + run.count),
+      for_each_piece_of(t, common, [&](int64_t piece, const CommonRun& run) {
+        convert(host, reader.piece(stored, piece).slice(0, run.stored, run.stored + run.count),
                 out.slice(0, run.local, run.local + run.count));
-      }
+      });
     }
   });
 }
@@ -110,21 +144,23 @@ void load_state(const Context& ctx, CheckpointReader& reader, Parameter& p, Stat
 }  // namespace
 
 TrainState load_checkpoint(const Context& ctx, const std::string& path, ParameterStore& store,
-                           CheckpointUse use, const ParameterFilter& wanted) {
-  CheckpointReader reader(path);
+                           CheckpointUse use, PageCache cache, const ParameterFilter& wanted) {
+  CheckpointReader reader(path, cache);
   if (use == CheckpointUse::training && !reader.manifest().has_moments()) {
     fail_input(
         "{} holds weights without the optimizer's moments (forja convert made it): give it as "
         "init.from",
         path);
   }
+  std::vector<StateSource> sources;
   for (const auto& p : store.all()) {
     if (wanted && !wanted(p->spec)) continue;
     for (const auto& [kind, prefix] : kStateNames) {
       if (use == CheckpointUse::weights && kind != StateKind::weight) continue;
-      load_state(ctx, reader, *p, kind, prefix + p->spec.name);
+      sources.push_back(expect_state(reader, *p, kind, prefix + p->spec.name));
     }
   }
+  for (const StateSource& source : sources) load_state(ctx, reader, source);
   store.update_compute_weights(ctx);
   return reader.manifest().state;
 }
@@ -132,11 +168,11 @@ TrainState load_checkpoint(const Context& ctx, const std::string& path, Paramete
 // ---- Weights, one parameter at a time
 
 struct CheckpointWeights::Files {
-  mutable CheckpointReader reader;
+  explicit Files(const std::string& path) : reader(path, PageCache::use) {}
+  CheckpointReader reader;
 };
 
-CheckpointWeights::CheckpointWeights(const std::string& path)
-    : files_(new Files{CheckpointReader(path)}) {}
+CheckpointWeights::CheckpointWeights(const std::string& path) : files_(new Files(path)) {}
 CheckpointWeights::~CheckpointWeights() = default;
 
 std::vector<float> CheckpointWeights::read(const std::string& parameter,
@@ -146,17 +182,19 @@ std::vector<float> CheckpointWeights::read(const std::string& parameter,
   for (const CheckpointReader::Stored& stored : parts) reader.open(stored);
   // Only now: as large as the manifest says, which the files have been seen to be.
   std::vector<float> full(size_t(num_elements(shape)));
+  for (const CheckpointReader::Stored& stored : parts) reader.expect_all(stored);
   for (const CheckpointReader::Stored& stored : parts) {
-    const Tensor from = reader.read(stored);
     const StoredTensor& t = *stored.tensor;
-    for_each_run(t.block, t.begin, t.end, [&](const ElementRun& run) {
-      dispatch_float(from.dtype, [&]<class T>() {
-        const T* begin = from.ptr<T>() + run.local - t.begin;
-        std::transform(begin, begin + run.count, full.begin() + run.full,
-                       [](T x) { return float(x); });
+    reader.for_each_piece(stored, [&](const Tensor& from, int64_t first) {
+      const int64_t at = t.begin + first;  // local element
+      for_each_run(t.block, at, at + from.num_elements(), [&](const ElementRun& run) {
+        dispatch_float(from.dtype, [&]<class T>() {
+          const T* begin = from.ptr<T>() + run.local - at;
+          std::transform(begin, begin + run.count, full.begin() + run.full,
+                         [](T x) { return float(x); });
+        });
       });
     });
-    reader.release(stored);
   }
   return full;
 }
@@ -222,9 +260,27 @@ DType checkpoint_moment_dtype(const std::string& path) {
   return read_manifest(path).moment_dtype();
 }
 
+namespace {
+
+// In the order of the files.
+void verify_pieces(CheckpointReader& reader) {
+  const auto for_each_part = [&](const auto& body) {
+    const std::vector<StoredShard>& shards = reader.manifest().shards;
+    for (size_t i = 0; i < shards.size(); ++i)
+      for (const StoredTensor& t : shards[i].tensors) body({i, &t});
+  };
+  using Stored = CheckpointReader::Stored;
+  for_each_part([&](const Stored& stored) { reader.expect_all(stored); });
+  for_each_part(
+      [&](const Stored& stored) { reader.for_each_piece(stored, [](const Tensor&, int64_t) {}); });
+}
+
+}  // namespace
+
 std::string describe_checkpoint(const std::string& path, bool verify) {
-  CheckpointReader reader(path);
+  CheckpointReader reader(path, PageCache::bypass);
   reader.open_all();
+  if (verify) verify_pieces(reader);
   const TrainState& state = reader.manifest().state;
   std::string out =
       fmt::format("checkpoint of step {}: {} tokens, {} samples, {} updates, seed {}\n", state.step,
@@ -232,12 +288,7 @@ std::string describe_checkpoint(const std::string& path, bool verify) {
   int64_t bytes = 0, parameters = 0;
   std::string table;
   for (const auto& [name, parts] : reader.tensors()) {
-    for (const auto& stored : parts) {
-      bytes += stored.tensor->num_elements() * dtype_bytes(stored.tensor->dtype);
-      if (!verify) continue;
-      reader.read(stored);
-      reader.release(stored);
-    }
+    for (const auto& stored : parts) bytes += stored.tensor->num_bytes();
     if (name.rfind("model/", 0) != 0) continue;
     const StoredTensor& first = *parts[0].tensor;
     parameters += num_elements(first.shape);

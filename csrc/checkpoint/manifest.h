@@ -31,6 +31,7 @@ struct StoredTensor {
   int64_t num_elements() const { return end - begin; }
   int64_t num_bytes() const { return num_elements() * dtype_bytes(dtype); }
   int64_t piece_bytes() const { return checksums.size() == 1 ? num_bytes() : kPieceBytes; }
+  int64_t piece_elements() const { return piece_bytes() / dtype_bytes(dtype); }
   bool is_whole() const;
 };
 

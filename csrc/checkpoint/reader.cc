@@ -12,15 +12,18 @@
 namespace forja {
 namespace fs = std::filesystem;
 
-CheckpointReader::CheckpointReader(std::string path)
-    : path_(std::move(path)), manifest_(read_manifest(path_)), files_(manifest_.shards.size()) {
+CheckpointReader::CheckpointReader(std::string path, PageCache cache)
+    : path_(std::move(path)),
+      cache_(cache),
+      manifest_(read_manifest(path_)),
+      shards_(manifest_.shards.size()) {
   for (size_t i = 0; i < manifest_.shards.size(); ++i)
     for (const StoredTensor& t : manifest_.shards[i].tensors) tensors_[t.name].push_back({i, &t});
 }
 
-const SafetensorsFile& CheckpointReader::file(size_t shard) {
-  if (files_[shard]) return *files_[shard];
-  const StoredShard& expected = manifest_.shards[shard];
+const CheckpointReader::Shard& CheckpointReader::shard(size_t index) {
+  if (shards_[index].header) return shards_[index];
+  const StoredShard& expected = manifest_.shards[index];
   const std::string name = path_ + "/" + expected.file;
   std::error_code error;
   const auto bytes = fs::file_size(name, error);
@@ -28,55 +31,68 @@ const SafetensorsFile& CheckpointReader::file(size_t shard) {
     fail_input("{} is missing or truncated: expected {} bytes, found {}", name, expected.bytes,
                error ? 0 : int64_t(bytes));
   }
-  auto opened = std::make_unique<SafetensorsFile>(name, Links::refuse);
+  auto header = std::make_unique<SafetensorsFile>(name, Links::refuse);
   for (const StoredTensor& t : expected.tensors) {
-    const SafetensorsEntry& entry = opened->entry(t.name);
-    if (entry.dtype == t.dtype && entry.num_elements() == t.num_elements()) continue;
-    fail_input("{}: {} has {} elements of {}, its manifest says {} of {}", name, t.name,
-               entry.num_elements(), dtype_name(entry.dtype), t.num_elements(),
-               dtype_name(t.dtype));
+    const SafetensorsEntry& entry = header->entry(t.name);
+    if (entry.dtype != t.dtype || entry.num_elements() != t.num_elements()) {
+      fail_input("{}: {} has {} elements of {}, its manifest says {} of {}", name, t.name,
+                 entry.num_elements(), dtype_name(entry.dtype), t.num_elements(),
+                 dtype_name(t.dtype));
+    }
+    if (header->offset(t.name) % dtype_bytes(t.dtype) != 0)
+      fail_input("{}: tensor {} is not aligned to its elements", name, t.name);
   }
-  return *(files_[shard] = std::move(opened));
+  shards_[index].data = std::make_unique<InputFile>(name, cache_, Links::refuse);
+  shards_[index].header = std::move(header);
+  return shards_[index];
 }
 
 void CheckpointReader::open_all() {
-  for (size_t i = 0; i < files_.size(); ++i) file(i);
+  for (size_t i = 0; i < shards_.size(); ++i) shard(i);
 }
 
-Tensor CheckpointReader::view(const Stored& stored, int64_t begin, int64_t end) {
-  const SafetensorsFile& from = file(stored.shard);
-  const StoredTensor& expected = *stored.tensor;
-  const int64_t element = dtype_bytes(expected.dtype);
-  from.prefetch(expected.name, begin * element, end * element);
-  const Tensor t = from.tensor(expected.name);
-  if (reinterpret_cast<uintptr_t>(t.data) % size_t(element) != 0)
-    fail_input("{}: tensor {} is not aligned to its elements", from.path(), expected.name);
-  return t.view({t.num_elements()});
+void CheckpointReader::expect(const Stored& stored, int64_t index) {
+  const Piece piece{stored, index};
+  if (expected_.empty() ? current_ == piece : expected_.back() == piece) return;
+  const Shard& from = shard(stored.shard);
+  const StoredTensor& t = *stored.tensor;
+  const int64_t begin = index * t.piece_bytes();
+  read_ahead_.expect({from.data.get(), from.header->offset(t.name) + begin,
+                      std::min(t.piece_bytes(), t.num_bytes() - begin)});
+  expected_.push_back(piece);
 }
 
-void CheckpointReader::verify(const Stored& stored, int64_t begin, int64_t end) {
-  const SafetensorsFile& from = file(stored.shard);
-  const StoredTensor& expected = *stored.tensor;
-  const int64_t element = dtype_bytes(expected.dtype), piece = expected.piece_bytes();
-  std::vector<bool>& verified = verified_[&expected];
-  verified.resize(expected.checksums.size());
-  for (int64_t i = begin * element / piece; i * piece < end * element; ++i) {
-    if (verified[size_t(i)]) continue;
-    const auto* const data = static_cast<const uint8_t*>(from.tensor(expected.name).data);
-    const int64_t bytes = std::min(piece, expected.num_bytes() - i * piece);
-    const std::string hash = hash_hex(hash_bytes(data + i * piece, bytes));
-    if (hash != expected.checksums[size_t(i)]) {
-      fail_input("{}: tensor {} is damaged: checksum {}, expected {}", from.path(), expected.name,
-                 hash, expected.checksums[size_t(i)]);
-    }
-    verified[size_t(i)] = true;
+Tensor CheckpointReader::piece(const Stored& stored, int64_t index) {
+  const Piece wanted{stored, index};
+  while (current_ != wanted) {
+    FORJA_CHECK(!expected_.empty(), "piece {} of {} is not expected", index, stored.tensor->name);
+    current_.reset();
+    const Piece next = expected_.front();
+    expected_.pop_front();
+    const uint8_t* const data = read_ahead_.next();
+    if (next != wanted) continue;
+    current_data_ = verified(next, data);
+    current_ = next;
   }
+  return current_data_;
 }
 
-Tensor CheckpointReader::read(const Stored& stored) {
-  const Tensor all = view(stored, 0, stored.tensor->num_elements());
-  verify(stored, 0, stored.tensor->num_elements());
-  return all;
+void CheckpointReader::expect_all(const Stored& stored) {
+  const StoredTensor& t = *stored.tensor;
+  for (int64_t i = 0; i * t.piece_elements() < t.num_elements(); ++i) expect(stored, i);
+}
+
+Tensor CheckpointReader::verified(const Piece& piece, const uint8_t* data) const {
+  const StoredTensor& t = *piece.stored.tensor;
+  const int64_t first = piece.index * t.piece_elements(),
+                elements = std::min(t.piece_elements(), t.num_elements() - first);
+  const std::string& expected = t.checksums[size_t(piece.index)];
+  const std::string hash = hash_hex(hash_bytes(data, elements * dtype_bytes(t.dtype)));
+  if (hash != expected) {
+    fail_input("{}: tensor {} is damaged: checksum {}, expected {}",
+               shards_[piece.stored.shard].header->path(), t.name, hash, expected);
+  }
+  return make_tensor(const_cast<uint8_t*>(data), t.dtype, {elements});
 }
 
 }  // namespace forja

@@ -114,10 +114,6 @@ const SafetensorsEntry& SafetensorsFile::entry(const std::string& name) const {
   return found->second;
 }
 
-void SafetensorsFile::prefetch(const std::string& name, int64_t begin, int64_t end) const {
-  file_.prefetch(data_begin_ + entry(name).begin + begin, end - begin);
-}
-
 Tensor SafetensorsFile::tensor(const std::string& name) const {
   const SafetensorsEntry& e = entry(name);
   void* data = const_cast<uint8_t*>(file_.data()) + data_begin_ + e.begin;
@@ -148,6 +144,10 @@ int64_t SafetensorsInfo::num_bytes() const {
   int64_t n = dtype_bytes(dtype);
   for (int64_t size : shape) n *= size;
   return n;
+}
+
+SafetensorsInfo safetensors_info(const std::string& name, const Tensor& tensor) {
+  return {name, tensor.dtype, {tensor.sizes.begin(), tensor.sizes.begin() + tensor.rank}};
 }
 
 SafetensorsWriter::SafetensorsWriter(const std::string& path,
@@ -183,7 +183,7 @@ void write_safetensors(const std::string& path,
   std::vector<SafetensorsInfo> infos;
   for (const auto& [name, t] : tensors) {
     FORJA_CHECK(t.is_contiguous(), "tensor {} to be written is {}", name, t.to_string());
-    infos.push_back({name, t.dtype, {t.sizes.begin(), t.sizes.begin() + t.rank}});
+    infos.push_back(safetensors_info(name, t));
   }
   SafetensorsWriter file(path, infos, metadata);
   for (const auto& [name, t] : tensors) file.write(t.data, t.num_bytes());

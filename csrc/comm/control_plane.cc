@@ -28,6 +28,7 @@ using asio::ip::tcp;
 constexpr auto kConnectTime = std::chrono::seconds(2);  // to try one address
 constexpr int kConnectRounds = 3;
 constexpr auto kWelcomeTime = std::chrono::milliseconds(20);
+constexpr auto kAcceptPause = std::chrono::milliseconds(100);   // after an error
 constexpr auto kFarewellTime = std::chrono::milliseconds(100);  // for the last messages to leave
 constexpr uint32_t kMaxMessageBytes = 1 << 20;
 constexpr size_t kMaxQueued = 16;  // messages that a receiver did not take yet
@@ -258,8 +259,18 @@ class ControlPlane::Impl {
   void accept_next() {
     acceptor_.async_accept([this](asio::error_code error, tcp::socket socket) {
       if (ending_) return;
-      if (!error) welcome(std::make_shared<Connection>(std::move(socket)));
+      if (error) return accept_later();
+      welcome(std::make_shared<Connection>(std::move(socket)));
       accept_next();
+    });
+  }
+
+  // No descriptor is left, for example: the connection still waits, and so would fail again at
+  // once.
+  void accept_later() {
+    accept_pause_.expires_after(kAcceptPause);
+    accept_pause_.async_wait([this](asio::error_code error) {
+      if (!error && !ending_) accept_next();
     });
   }
 
@@ -326,6 +337,7 @@ class ControlPlane::Impl {
   asio::io_context io_{1};
   asio::steady_timer timer_{io_};
   tcp::acceptor acceptor_{io_};
+  asio::steady_timer accept_pause_{io_};
   std::map<int, std::shared_ptr<Connection>> connections_;  // by rank
   std::thread thread_;
 };

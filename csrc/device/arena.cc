@@ -42,6 +42,13 @@ Arena::~Arena() {
   }
 }
 
+void Arena::populate() {
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23  // Linux 5.14; older systems refuse it
+#endif
+  if (block_ && device_.is_cpu()) ::madvise(block_, size_t(capacity_), MADV_POPULATE_WRITE);
+}
+
 void Arena::pin() {
   pin_host(block_, capacity_);
   pinned_ = true;

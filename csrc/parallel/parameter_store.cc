@@ -173,6 +173,12 @@ void ParameterStore::allocate_all(Arena& weights, Arena& gradients, Arena& optim
   }
 }
 
+void ParameterStore::clear_states(const Context& ctx) {
+  for (Bucket& b : buckets_)
+    for (const Tensor* t : {&b.master, &b.first_moment, &b.second_moment})
+      if (t->defined()) fill_zero(ctx, *t);
+}
+
 namespace {
 
 // The initial values of a run of elements, which begins at element `full` of the full tensor.
@@ -203,13 +209,14 @@ void draw_frozen(const Context& ctx, Parameter& p, uint64_t key) {
 
 }  // namespace
 
-void ParameterStore::initialize(const Context& ctx, uint64_t seed) {
+void ParameterStore::initialize(const Context& ctx, uint64_t seed,
+                                const std::function<bool(const ParameterSpec&)>& wanted) {
   if (ctx.planning()) return;
   FORJA_CHECK(options_.use == StoreUse::training, "only a store for training draws its weights");
+  clear_states(ctx);
   for (Bucket& b : buckets_) {
-    for (const Tensor* t : {&b.master, &b.first_moment, &b.second_moment})
-      if (t->defined()) fill_zero(ctx, *t);
     for (Parameter* p : b.parameters) {
+      if (wanted && !wanted(p->spec)) continue;
       const uint64_t key = mix_key(seed, hash_text(p->spec.name));
       if (!b.trained) {
         draw_frozen(ctx, *p, key);
@@ -241,10 +248,15 @@ Tensor shard_of(const Parameter& p, StateKind kind) {
                                            : p.second_moment;
 }
 
+std::pair<int64_t, int64_t> local_range(const Parameter& p) {
+  if (!p.master.defined()) return {0, p.weight.num_elements()};
+  return {p.begin, p.end};
+}
+
 void set_local(const Context& ctx, Parameter& p, StateKind kind, const FillLocal& fill) {
   const bool inference = !p.master.defined();
   const Tensor to = inference ? p.weight.view({p.weight.num_elements()}) : shard_of(p, kind);
-  const int64_t begin = inference ? 0 : p.begin, end = inference ? to.num_elements() : p.end;
+  const auto [begin, end] = local_range(p);
   if (begin == end) return;
   if (ctx.device.is_cpu()) {
     fill_zero(ctx, to);

@@ -114,6 +114,7 @@ TrainEngine::TrainEngine(const EngineConfig& config, Mesh& mesh, const MemoryPla
   checkpoint_parts_ = std::make_unique<CheckpointParts>(
       store_, CheckpointCopy{mesh.coordinates.dp / mesh.dims.dp_shard, mesh.dims.dp_replicate()},
       snapshot_arena());
+  if (config.snapshots) snapshot_.populate();  // a step would wait for it
   sync_ = std::make_unique<ParameterSync>(store_, mesh, times_, weights_, gradients_);
   work_ = std::make_unique<Work>(*this);
   executor_ = std::make_unique<PipelineExecutor>(schedule(config.num_microbatches), *mesh.pp,

@@ -58,7 +58,7 @@ void load(const Context& ctx, const std::string& from, const ModelConfig& model,
   const RunConfig run = run_of_checkpoint(from);
   if (run.model.lora.is_on()) check_place(from, model);
   if (run.rules().freeze_some()) load(ctx, run.init.from, model, store, depth + 1);
-  load_checkpoint(ctx, from, store, CheckpointUse::weights, saved_by(run));
+  load_checkpoint(ctx, from, store, CheckpointUse::weights, PageCache::use, saved_by(run));
 }
 
 std::unique_ptr<WeightSource> open(const std::string& from, int depth) {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "csrc/train/run_loader.h"
 
+#include <chrono>
 #include <filesystem>
 
 #include "csrc/train/agreement.h"
@@ -24,42 +25,58 @@ RunLoader::RunLoader(const RunConfig& config, Communicator& ranks)
              std::filesystem::exists(from) ? "neither of the two" : "not there");
 }
 
-TrainState RunLoader::load(TrainEngine& engine, const std::string& checkpoint) const {
+RunLoader::Loaded RunLoader::load(TrainEngine& engine, const std::string& checkpoint) const {
   engine.weights_will_change();
-  engine.store().initialize(engine.context(), uint64_t(config_.train.seed));
-  TrainState state;
+  ParameterStore& store = engine.store();
+  const bool begins = checkpoint.empty(), all = config_.init.from.empty();
+  // What init.from has need not be drawn.
+  if (begins) {
+    store.initialize(engine.context(), uint64_t(config_.train.seed),
+                     [all](const ParameterSpec& spec) { return all || spec.adapter; });
+  } else {
+    store.clear_states(engine.context());
+  }
+  Loaded out{checkpoint, {}, 0.0};
+  const auto begin = std::chrono::steady_clock::now();
   if (!checkpoint.empty()) {
     // What is frozen is in no checkpoint.
     if (config_.rules().freeze_some())
-      load_weights(engine.context(), config_.init.from, config_.model, engine.store());
-    state = load_checkpoint(engine.context(), checkpoint, engine.store(), CheckpointUse::training,
-                            [](const ParameterSpec& spec) { return spec.trainable; });
-    engine.optimizer().set_num_updates(engine.context(), state.num_updates);
+      load_weights(engine.context(), config_.init.from, config_.model, store);
+    // Ranks with copies of the same parameters, or with columns of the same matrices, read the same
+    // pieces.
+    const StoreOptions& options = store.options();
+    const bool alone =
+        options.tp_size == 1 && ranks_.size() == options.num_shards * config_.parallel.pp;
+    out.state = load_checkpoint(engine.context(), checkpoint, store, CheckpointUse::training,
+                                alone ? PageCache::bypass : PageCache::use,
+                                [](const ParameterSpec& spec) { return spec.trainable; });
+    engine.optimizer().set_num_updates(engine.context(), out.state.num_updates);
   } else if (!config_.init.from.empty()) {
-    load_weights(engine.context(), config_.init.from, config_.model, engine.store());
+    load_weights(engine.context(), config_.init.from, config_.model, store);
   }
-  return state;
+  out.read_time_s = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  return out;
 }
 
-std::string RunLoader::load_newest(TrainEngine& engine, const std::vector<std::string>& checkpoints,
-                                   TrainState& state) const {
-  if (checkpoints.empty()) state = load(engine, "");
+RunLoader::Loaded RunLoader::load_newest(TrainEngine& engine,
+                                         const std::vector<std::string>& checkpoints) const {
+  if (checkpoints.empty()) return load(engine, "");
   const RunDirectory directory(config_.run_directory());
   std::string first_problem;
   for (const std::string& path : checkpoints) {
     std::string problem;
+    Loaded out;
     try {
       directory.check_own(config_, path);
-      state = load(engine, path);
+      out = load(engine, path);
     } catch (const std::exception& e) {
       problem = e.what();
     }
     problem = first_of_ranks(ranks_, problem);
-    if (problem.empty()) return path;
+    if (problem.empty()) return out;
     log_warning("{} cannot be continued from: {}", path, problem);
     if (first_problem.empty()) first_problem = problem;
   }
-  if (checkpoints.empty()) return "";
   fail_input(
       "no checkpoint of {} can be continued from; the newest: {}. Remove {} to start from the "
       "beginning",

@@ -14,14 +14,17 @@ double seconds_since(std::chrono::steady_clock::time_point begin) {
 
 }  // namespace
 
-RunSaver::RunSaver(TrainEngine& engine, const RunConfig& config, const std::string& directory,
+RunSaver::RunSaver(TrainEngine& engine, const RunConfig& config, const RunDirectory& directory,
                    Communicator& ranks)
     : engine_(engine),
       is_async_(config.checkpoint.is_async(engine.context().device)),
-      writer_(
-          engine.checkpoint_parts(),
-          {directory, config.to_yaml(), config.checkpoint.keep_last, config.checkpoint.keep_every},
-          ranks) {}
+      writer_(engine.checkpoint_parts(),
+              {directory.checkpoints(),
+               config.to_yaml(),
+               config.checkpoint.keep_last,
+               config.checkpoint.keep_every,
+               {directory.metrics(), directory.ranks()}},
+              ranks) {}
 
 void RunSaver::save(const TrainState& state, bool must) {
   if (writer_.under_way() && !told_of_waiting_) {

@@ -9,14 +9,15 @@
 #include "forja/checkpoint/checkpoint_writer.h"
 #include "forja/train/engine.h"
 #include "forja/train/run_config.h"
+#include "forja/train/run_directory.h"
 
 namespace forja {
 
 // Every call but time_needed_s() is collective. A save that fails is a warning: the run goes on.
 class RunSaver {
  public:
-  // The engine and the ranks are not owned; checkpoints go to `directory`.
-  RunSaver(TrainEngine& engine, const RunConfig& config, const std::string& directory,
+  // The engine and the ranks are not owned.
+  RunSaver(TrainEngine& engine, const RunConfig& config, const RunDirectory& directory,
            Communicator& ranks);
 
   // must: the run ends here, so a failure is its failure and is thrown, and nothing is left to do

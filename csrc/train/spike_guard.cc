@@ -70,10 +70,10 @@ bool SpikeGuard::go_back(const StepMetrics& step, TrainState& state) {
     return false;
   }
   const TrainState spike = state;
-  const std::string path = loader_.load_newest(engine_, paths, state);
+  const RunLoader::Loaded loaded = loader_.load_newest(engine_, paths);
   engine_.weights_changed();
-  state = state_after_rollback(state, spike);
-  settle(path, state);
+  state = state_after_rollback(loaded.state, spike);
+  settle(loaded.checkpoint, state);
   log_warning(
       "step {}: the loss was above the limit for {} steps: back to step {}, and on with the "
       "data after sample {} (rollback {} of at most {} for this spike)",

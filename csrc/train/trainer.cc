@@ -16,6 +16,7 @@
 #include "csrc/train/non_finite.h"
 #include "csrc/train/rank_watch.h"
 #include "csrc/train/run_loader.h"
+#include "csrc/train/run_lock.h"
 #include "csrc/train/run_outputs.h"
 #include "csrc/train/run_saver.h"
 #include "csrc/train/run_watch.h"
@@ -117,7 +118,7 @@ class Trainer {
     // Hosts that do not share the run directory would continue from different steps.
     agree_on(world_.communicator(), fmt::format("newest checkpoint in {}", directory_.path()),
              hash_text(checkpoints.empty() ? "" : checkpoints[0]));
-    if (leader()) check_writable(directory_.path());
+    if (leader()) own_directory(checkpoints);
     // Nobody writes before everybody has looked.
     world_.communicator().barrier({"run directory"}).wait();
     verify(checkpoints);
@@ -165,6 +166,14 @@ class Trainer {
  private:
   bool leader() const { return world_.rank() == 0; }
   void note(std::string_view activity) { watch_.record().set_activity(activity); }
+
+  // What another start of the run has saved since is not in the list.
+  void own_directory(const std::vector<std::string>& checkpoints) {
+    check_writable(directory_.path());
+    lock_.emplace(directory_, world_.hosts()[size_t(world_.rank())]);
+    if (directory_.find_resume(config_) == checkpoints) return;
+    fail_input("{} changed while this start looked at it: start the run again", directory_.path());
+  }
 
   void save(bool must) {
     note("saving a checkpoint");
@@ -265,14 +274,14 @@ class Trainer {
              format_count(double(count_parameters(config_.model))), dims_.to_string(),
              config_.train.global_batch_size, config_.data.sequence_length, config_.train.precision,
              format_bytes(double(plan.total())), describe(plan));
-    saver_ = std::make_unique<RunSaver>(*engine_, config_, directory_.checkpoints(),
-                                        world_.communicator());
+    saver_ = std::make_unique<RunSaver>(*engine_, config_, directory_, world_.communicator());
     spikes_ = std::make_unique<SpikeGuard>(config_.train.spikes, directory_.checkpoints(), loader_,
                                            *engine_, *saver_, world_.communicator());
     note("loading weights");
-    const auto begin = Clock::now();
-    const std::string resume = loader_.load_newest(*engine_, checkpoints, state_);
-    if (!resume.empty()) log_resumed(resume, seconds_since(begin));
+    const RunLoader::Loaded loaded = loader_.load_newest(*engine_, checkpoints);
+    const std::string& resume = loaded.checkpoint;
+    state_ = loaded.state;
+    if (!resume.empty()) log_resumed(resume, loaded.read_time_s);
     if (!resume.empty() && leader()) tidy_checkpoints(resume);
     if (resume.empty() && !config_.init.from.empty())
       log_info("starting from the weights of {}", config_.init.from);
@@ -434,7 +443,8 @@ class Trainer {
   RunConfig config_;
   World& world_;
   RunDirectory directory_;
-  StopWish stop_wish_;  // its time counts from here
+  std::optional<RunLock> lock_;  // the leader's
+  StopWish stop_wish_;           // its time counts from here
   ParallelDims dims_;
   RunWatch watch_;
   EngineConfig engine_config_;

@@ -2,11 +2,33 @@
 // Saving and loading without a run: what is kept, what is read, what a failure leaves.
 #include "forja/checkpoint/checkpoint.h"
 
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <algorithm>
 #include <filesystem>
+#include <functional>
+#include <mutex>
 #include <set>
 
 #include "tests/checkpoint/small_checkpoint.h"
 #include "tests/testing/local_world.h"
+
+namespace {
+std::mutex sync_mutex;
+std::vector<std::string> synced;  // in this order
+std::function<void(const std::string&)> before_sync;
+}  // namespace
+
+extern "C" int fsync(int fd) {
+  {
+    const std::lock_guard lock(sync_mutex);
+    const std::string path = std::filesystem::read_symlink(fmt::format("/proc/self/fd/{}", fd));
+    if (before_sync) before_sync(path);
+    synced.push_back(path);
+  }
+  return int(::syscall(SYS_fsync, fd));
+}
 
 namespace forja {
 namespace {
@@ -90,6 +112,27 @@ TEST_F(CheckpointTest, WhatIsLaterThanAStepIsRemoved) {
   EXPECT_EQ(fs::read_symlink(directory_ + "/latest"), "step-00000006");
   remove_checkpoints_after(directory_, 6);
   EXPECT_EQ(names_in(directory_), expected);
+}
+
+// A loss of power leaves no checkpoint behind what the run says of its steps.
+TEST_F(CheckpointTest, LogsAreOnTheDiskBeforeACheckpointHasItsName) {
+  const std::string log = folder_.file("metrics.jsonl"), name = directory_ + "/step-00000001";
+  write_file(log, "{}\n");
+  CheckpointParts parts(small_.store(), {}, nullptr);
+  CheckpointWriter writer(parts, {directory_, "", 0, 0, {log, folder_.file("ranks.jsonl")}},
+                          *self_);
+  synced.clear();
+  before_sync = [&](const std::string& path) {
+    if (path == log) {
+      EXPECT_FALSE(fs::exists(name));
+    }
+  };
+  writer.begin(small_.context(), {.step = 1});
+  writer.wait();
+  before_sync = nullptr;
+  EXPECT_EQ(std::count(synced.begin(), synced.end(), log), 1);
+  EXPECT_EQ(synced.back(), directory_) << "with the name in it";
+  EXPECT_TRUE(fs::exists(name));
 }
 
 TEST_F(CheckpointTest, LeftoversAreRemoved) {

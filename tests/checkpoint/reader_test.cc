@@ -2,6 +2,7 @@
 // Who needs a part of a large tensor reads and checks that part.
 #include "csrc/checkpoint/reader.h"
 
+#include <algorithm>
 #include <fstream>
 
 #include "tests/checkpoint/small_checkpoint.h"
@@ -29,10 +30,20 @@ TEST(CheckpointReader, ChecksThePiecesThatAreRead) {
   const std::string path = folder.file("step-00000001");
 
   {
-    CheckpointReader reader(path);
+    CheckpointReader reader(path, PageCache::bypass);
     const CheckpointReader::Stored stored = reader.tensors().at("model/large")[0];
     EXPECT_EQ(stored.tensor->checksums.size(), 2u);
-    EXPECT_EQ(reader.read(stored).num_elements(), kRows * kColumns);
+    reader.expect_all(stored);
+    int64_t elements = 0;
+    reader.for_each_piece(stored, [&](const Tensor& piece, int64_t first) {
+      EXPECT_EQ(first, elements);
+      const float* const wanted = store.all()[0]->master.ptr<float>() + first;
+      EXPECT_TRUE(std::equal(wanted, wanted + piece.num_elements(), piece.ptr<float>()));
+      elements += piece.num_elements();
+    });
+    EXPECT_EQ(elements, kRows * kColumns);
+    EXPECT_NE(testing::error_of([&] { reader.piece(stored, 0); }).find("is not expected"),
+              std::string::npos);
   }
   // A byte of the second piece of the weights.
   const auto damaged =
@@ -50,18 +61,21 @@ TEST(CheckpointReader, ChecksThePiecesThatAreRead) {
     file.seekp(damaged);
     file.put(byte);
   }
-  CheckpointReader reader(path);
-  const CheckpointReader::Stored stored = reader.tensors().at("model/large")[0];
-  const int64_t piece = kPieceBytes / 4;
-  reader.verify(stored, 0, kColumns);
-  reader.verify(stored, piece - 1, piece);
+  CheckpointReader reader(path, PageCache::use);
+  const CheckpointReader::Stored stored = reader.tensors().at("model/large")[0],
+                                 moment = reader.tensors().at("first_moment/large")[0];
+  for (const int64_t piece : {0, 0, 1}) reader.expect(stored, piece);
+  reader.expect(moment, 1);
+  reader.expect(stored, 1);
+  EXPECT_EQ(reader.piece(stored, 0).num_elements(), kPieceBytes / 4);
+  EXPECT_EQ(reader.piece(stored, 0).num_elements(), kPieceBytes / 4) << "until the next one";
   const std::string message =
-      testing::error_of([&] { reader.verify(stored, piece, piece + 1); }, ExitCode::bad_input);
+      testing::error_of([&] { reader.piece(stored, 1); }, ExitCode::bad_input);
   EXPECT_NE(message.find("shard-00000.safetensors: tensor model/large is damaged: checksum"),
             std::string::npos)
       << message;
-  EXPECT_THROW(reader.verify(stored, 0, piece + 1), Error);
-  EXPECT_THROW(reader.read(stored), Error);
+  EXPECT_EQ(reader.piece(moment, 1).num_elements(), kRows * kColumns - kPieceBytes / 4);
+  EXPECT_THROW(reader.piece(stored, 1), Error) << "again";
   EXPECT_THROW(describe_checkpoint(path, true), Error);
 }
 

@@ -8,7 +8,7 @@ import re
 import unittest
 
 import tensorboard
-from forja_testing import ForjaTest
+from forja_testing import ForjaTest, children, kill
 
 TIMES = {"data", "forward", "backward", "recompute", "wait_tp", "wait_pp", "wait_dp", "optimizer", "other"}
 NUMBERS = {"loss", "lr", "grad_norm", "step_time_s", "tokens_per_s", "mfu", "hfu", "mfu_full_attention"}
@@ -30,6 +30,7 @@ class RunDirectoryTest(ForjaTest):
             "config.yaml",
             "flight",
             "flight/rank-00000",
+            "lock",
             "metrics.jsonl",
             "run.json",
             "tensorboard",
@@ -120,6 +121,23 @@ class RunDirectoryTest(ForjaTest):
         self.assertEqual(one, two)
         result = self.train("tuned", f"init.from={latest}", "train.steps=1")
         self.assertIn("starting from the weights of", result.err)
+
+    def test_two_starts_at_once(self):
+        first = self.start("train", "run.yaml", "output=run", "train.steps=1000000", ranks=2)
+        self.wait_for("steps", lambda: (self.folder / "run/metrics.jsonl").exists(), first)
+        holder = (self.folder / "run/lock").read_text().strip()
+        self.assertRegex(holder, r"^process \d+ on \S+$")
+        for ranks in (0, 2):
+            self.refuse(
+                ("run is being written by another start of the run", holder),
+                *("train", "run.yaml", "output=run", "train.steps=1000000"),
+                ranks=ranks,
+            )
+        self.assertIsNone(first.poll(), "the first one goes on")
+        for process in (*children(first.pid), first.pid):
+            kill(process)
+        first.wait()
+        self.train("run", ranks=2)
 
     def test_snapshots_are_in_the_plan(self):
         def bytes_of(row, *overrides):

@@ -13,7 +13,6 @@ void use(const SafetensorsFile& file, const std::string& name, int64_t file_byte
   fuzzing::require(0 <= entry.begin && entry.begin <= entry.end && entry.end <= file_bytes,
                    "a tensor lies in its file");
   fuzzing::require(bytes == entry.end - entry.begin, "a tensor has as many bytes as elements");
-  file.prefetch(name, 0, bytes);
   fuzzing::accepts([&] {
     const Tensor tensor = file.tensor(name);
     std::vector<float> values(size_t(tensor.num_elements()));

@@ -53,6 +53,9 @@ class AtomicFile {
   void write(std::string_view text) { write(text.data(), int64_t(text.size())); }
   int64_t bytes_written() const { return bytes_; }
   void commit();
+  const std::string& path() const { return path_; }
+  // Of the partial file, for who writes in another way.
+  int descriptor() const { return fd_; }
 
  private:
   std::string path_, temporary_;
@@ -71,7 +74,9 @@ void make_directories(const std::string& path);
 // the work, not after it.
 void check_writable(const std::string& path);
 
-// fsync of a directory, so that a rename in it survives a power loss.
+// fsync: what has been written into the file survives a power loss.
+void sync_file(const std::string& path);
+// ... and a rename in the directory does.
 void sync_directory(const std::string& path);
 
 // True when there is something at `path`. Never throws: where nobody may look, or that is no name,

@@ -13,6 +13,7 @@
 #include <string>
 #include <vector>
 
+#include "forja/base/read_ahead.h"
 #include "forja/device/context.h"
 #include "forja/parallel/parameter_store.h"
 
@@ -48,10 +49,12 @@ enum class CheckpointUse {
 using ParameterFilter = std::function<bool(const ParameterSpec&)>;
 
 // Fills this rank's shards of the `wanted` parameters (all, where it is empty) and returns the
-// state. Reads the stored parts that have some of their elements, and no others; each is checked. Moments are converted to the store's dtype. Throws
-// bad_input for a damaged file, a newer format, a missing part, or shapes that differ.
+// state. Reads the stored parts that have some of their elements, and no others, ahead of their
+// use; each is checked. Moments are converted to the store's dtype. Throws bad_input for a damaged
+// file, a newer format, a missing part, or shapes that differ.
 TrainState load_checkpoint(const Context& ctx, const std::string& path, ParameterStore& store,
-                           CheckpointUse use, const ParameterFilter& wanted = {});
+                           CheckpointUse use, PageCache cache = PageCache::use,
+                           const ParameterFilter& wanted = {});
 
 // The step of "some/folder/step-00000100"; -1 where that is no checkpoint's name.
 int64_t step_of_checkpoint(const std::string& path);

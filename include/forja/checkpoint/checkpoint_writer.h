@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // Saves a run while it goes on: training waits for one copy in memory, a thread of each rank writes
 // it. A save has two phases, which the ranks end together, at the end of a step: every rank writes
-// its shard, then the first one writes the manifest and gives the checkpoint its name. Threads
-// never communicate; the one that trains does, for them.
+// its shard, then the first one writes the manifest and gives the checkpoint its name, and takes
+// theirs from those that are not kept any more, whose files it removes afterwards. Threads never
+// communicate; the one that trains does, for them.
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <future>
 #include <string>
 #include <vector>
@@ -59,6 +61,9 @@ struct CheckpointOptions {
   std::string config_yaml;  // resolved
   int64_t keep_last = 0;    // the newest so many are kept (0: all) ...
   int64_t keep_every = 0;   // ... and those of every so many steps (0: none)
+  // Files of the run that go on with the step of a checkpoint: what has been written into those
+  // that are there is on the disk before it has its name.
+  std::vector<std::string> logs;
 };
 
 // Every call but under_way() and step() is collective.
@@ -66,7 +71,7 @@ class CheckpointWriter {
  public:
   // Neither the parts nor the group are owned.
   CheckpointWriter(CheckpointParts& parts, CheckpointOptions options, Communicator& group);
-  // Waits for this rank's thread; what is under way is lost.
+  // Waits for this rank's threads; what is under way is lost.
   ~CheckpointWriter() = default;
 
   // Begins to write <directory>/step-XXXXXXXX; nothing may be under way. Parts that are no copies
@@ -86,9 +91,9 @@ class CheckpointWriter {
 
   void prepare();
   void end_phase();
-  void write_shard() const;
-  void commit() const;
-  void run(void (CheckpointWriter::*work)() const);
+  void write_shard();
+  void commit();
+  std::future<void> in_thread(std::function<void()> work) const;
   std::string target() const { return options_.directory + "/" + checkpoint_name(state_.step); }
   std::string folder() const { return target() + ".partial"; }
 
@@ -98,7 +103,8 @@ class CheckpointWriter {
   std::vector<int> cpus_;  // of the threads
   Phase phase_ = Phase::none;
   TrainState state_;
-  std::future<void> work_;  // this rank's in the phase; last: it ends before what it uses
+  std::future<void> removal_;  // of what the last save replaced, on the first rank
+  std::future<void> work_;     // this rank's in the phase; last: it ends before what it uses
 };
 
 }  // namespace forja

@@ -49,8 +49,8 @@ std::vector<std::string> check_hf_tensors(const HfTensors& tensors, const Parame
 // tensor, row-major. Throws as load_hf_weights does.
 void read_hf_parameter(const HfTensors& tensors, const ParameterSpec& spec, float* out);
 
-// Fills every parameter of the store but adapters. Throws bad_input with both shapes where they differ, and for
-// a tensor that is missing.
+// Fills every parameter of the store but adapters. Throws bad_input with both shapes where they
+// differ, and for a tensor that is missing.
 void load_hf_weights(const Context& ctx, const std::string& directory, ParameterStore& store);
 
 // What a directory holds, in words; with `verify`, every tensor is read: what the model wants must

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "forja/base/file.h"
+#include "forja/base/large_file.h"
 #include "forja/tensor/tensor.h"
 
 namespace forja {
@@ -34,8 +35,8 @@ class SafetensorsFile {
   const SafetensorsEntry& entry(const std::string& name) const;
   // A read-only view of the mapped bytes (up to rank 5); lives as long as this object.
   Tensor tensor(const std::string& name) const;
-  // Starts reading its bytes [begin, end) from the disk, and returns at once.
-  void prefetch(const std::string& name, int64_t begin, int64_t end) const;
+  // Where its bytes begin in the file.
+  int64_t offset(const std::string& name) const { return data_begin_ + entry(name).begin; }
   // Gives back the memory of a tensor that has been read; it can be read again, from the disk.
   void release(const std::string& name) const;
   const std::string& path() const { return path_; }
@@ -60,6 +61,8 @@ struct SafetensorsInfo {
   int64_t num_bytes() const;
 };
 
+SafetensorsInfo safetensors_info(const std::string& name, const Tensor& tensor);
+
 // Writes a file tensor by tensor, beside its name; without commit() nothing stays.
 class SafetensorsWriter {
  public:
@@ -71,7 +74,7 @@ class SafetensorsWriter {
   int64_t bytes_written() const { return file_.bytes_written(); }
 
  private:
-  AtomicFile file_;
+  LargeFile file_;
   int64_t total_bytes_ = 0;  // header included
 };
 

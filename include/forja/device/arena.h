@@ -30,6 +30,8 @@ class Arena {
   // never of the user.
   void* allocate(int64_t bytes);
 
+  // Takes the pages of host memory from the system now, where it can, and not at their first use.
+  void populate();
   // Keeps host memory where it is, so that copies to and from a GPU need not stage it.
   void pin();
 

@@ -73,9 +73,13 @@ class ParameterStore {
   // Gives every declared parameter its memory, from three arenas (real or planning).
   void allocate_all(Arena& weights, Arena& gradients, Arena& optimizer);
 
+  // Weights and moments of this rank's shards become 0.
+  void clear_states(const Context& ctx);
   // Draws the initial weights of this rank's shards: a pure function of (seed, name, element of the
-  // full tensor), the same in every layout.
-  void initialize(const Context& ctx, uint64_t seed);
+  // full tensor), the same in every layout. Only of the `wanted` parameters (all, where it is
+  // empty); the others become 0.
+  void initialize(const Context& ctx, uint64_t seed,
+                  const std::function<bool(const ParameterSpec&)>& wanted = {});
   // Shards of the compute weights = masters, rounded, of what is trained.
   void update_compute_weights(const Context& ctx);
   // Gradients of all that is not sharded, and the shards of the rest, become 0.
@@ -106,6 +110,8 @@ enum class StateKind { weight, first_moment, second_moment };
 // This rank's shard of it, flat: fp32, or moments in moment_dtype. Of what is frozen, the weight in
 // its dtype and no moments.
 Tensor shard_of(const Parameter& p, StateKind kind);
+// The local elements that this rank has of a parameter's states; for inference, all.
+std::pair<int64_t, int64_t> local_range(const Parameter& p);
 // Writes the local elements [begin, end) of a parameter to `out`: flat, zeroed host memory.
 using FillLocal = std::function<void(const Tensor& out, int64_t begin, int64_t end)>;
 // Fills this rank's shard of `p`; for inference, the whole local weight. `out` has its dtype.

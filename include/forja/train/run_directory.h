@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The directory of a run: config.yaml, run.json, metrics.jsonl, ranks.jsonl, trace.json,
-// tensorboard/, flight/, checkpoints/, report.html.
+// tensorboard/, flight/, checkpoints/, report.html, and the lock of the start that writes them.
 #pragma once
 
 #include <string>
@@ -22,6 +22,7 @@ class RunDirectory {
   std::string trace() const { return path_ + "/trace.json"; }
   std::string tensorboard() const { return path_ + "/tensorboard"; }
   std::string flight() const { return path_ + "/flight"; }
+  std::string lock() const { return path_ + "/lock"; }
   std::string checkpoints() const { return path_ + "/checkpoints"; }
 
   // The checkpoints to continue from, newest first. Throws bad_input when the directory holds
