@@ -14,8 +14,23 @@ using Json = nlohmann::json;
 constexpr int kMostDepth = 100;
 constexpr size_t kMostShown = 80, kMostReason = 300;
 
+Json parse_with_keys_once(std::string_view text) {
+  std::vector<std::set<std::string>> around;  // the keys so far of each object that is open
+  return Json::parse(text, [&](int, Json::parse_event_t event, Json& value) {
+    if (event == Json::parse_event_t::object_start) around.emplace_back();
+    if (event == Json::parse_event_t::object_end) around.pop_back();
+    if (event == Json::parse_event_t::key &&
+        !around.back().insert(value.get<std::string>()).second) {
+      fail_input("the key {} is there twice", shown(value));
+    }
+    return true;
+  });
+}
+
+}  // namespace
+
 // Looks at brackets only: up to the first fault, the parser sees them in the same way.
-void check_depth(std::string_view text) {
+void check_json_depth(std::string_view text) {
   int depth = 0;
   bool in_string = false;
   for (size_t i = 0; i < text.size(); ++i) {
@@ -34,23 +49,8 @@ void check_depth(std::string_view text) {
   }
 }
 
-Json parse_with_keys_once(std::string_view text) {
-  std::vector<std::set<std::string>> around;  // the keys so far of each object that is open
-  return Json::parse(text, [&](int, Json::parse_event_t event, Json& value) {
-    if (event == Json::parse_event_t::object_start) around.emplace_back();
-    if (event == Json::parse_event_t::object_end) around.pop_back();
-    if (event == Json::parse_event_t::key &&
-        !around.back().insert(value.get<std::string>()).second) {
-      fail_input("the key {} is there twice", shown(value));
-    }
-    return true;
-  });
-}
-
-}  // namespace
-
 Json parse_json(std::string_view text, JsonKeys keys) {
-  check_depth(text);
+  check_json_depth(text);
   try {
     return keys == JsonKeys::once ? parse_with_keys_once(text) : Json::parse(text);
   } catch (const Json::exception& e) {

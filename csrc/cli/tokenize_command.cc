@@ -19,10 +19,35 @@ struct Arguments {
   std::string tokenizer, out;
   bool overwrite = false;
   TokenizeOptions options;
+  bool has_samples = false;
+  SampleOptions samples;
 };
+
+void describe_result(const Arguments& a, const DatasetInfo& info, const std::string& time) {
+  const std::string shards =
+      fmt::format("{} shard{}", info.shards.size(), info.shards.size() == 1 ? "" : "s");
+  if (!info.has_masks()) {
+    log_info("{}: {} tokens in {} documents, {} of text, {:.2f} bytes a token, {}, {}", a.out,
+             format_count(double(info.num_tokens)), format_count(double(info.num_documents)),
+             format_bytes(double(info.num_text_bytes)),
+             double(info.num_text_bytes) / double(info.num_tokens), shards, time);
+    return;
+  }
+  const bool pairs = info.kind == DatasetKind::preference_pairs;
+  log_info("{}: {} {} of {} tokens, {:.1f} % of them learned, {}, {}", a.out,
+           info.num_documents / (pairs ? 2 : 1), pairs ? "preference pairs" : "samples",
+           format_count(double(info.num_tokens)),
+           100.0 * double(info.num_learned) / double(info.num_tokens), shards, time);
+}
 
 void run(const Arguments& a) {
   using Clock = std::chrono::steady_clock;
+  const SampleOptions& s = a.samples;
+  if (!(s.prompt_field + s.completion_field).empty() && s.format != "auto" &&
+      s.format != "prompt-completion") {
+    fail_input("--prompt-field and --completion-field are of --samples prompt-completion, not {}",
+               s.format);
+  }
   check_writable(a.out);
   const Clock::time_point start = Clock::now();
   const auto seconds = [&] { return std::chrono::duration<double>(Clock::now() - start).count(); };
@@ -46,17 +71,46 @@ void run(const Arguments& a) {
   };
   DatasetInfo info;
   try {
-    info = tokenize_files(a.inputs, a.tokenizer, a.out, a.options, progress);
+    info = a.has_samples
+               ? tokenize_samples(a.inputs, a.tokenizer, a.out, a.samples, a.options, progress)
+               : tokenize_files(a.inputs, a.tokenizer, a.out, a.options, progress);
   } catch (...) {
     log_live("");
     throw;
   }
   log_live("");
-  log_info("{}: {} tokens in {} documents, {} of text, {:.2f} bytes a token, {} shard{}, {}", a.out,
-           format_count(double(info.num_tokens)), format_count(double(info.num_documents)),
-           format_bytes(double(info.num_text_bytes)),
-           double(info.num_text_bytes) / double(info.num_tokens), info.shards.size(),
-           info.shards.size() == 1 ? "" : "s", format_duration(seconds()));
+  describe_result(a, info, format_duration(seconds()));
+}
+
+void add_sample_options(CLI::App& command, Arguments& a) {
+  SampleOptions& s = a.samples;
+  command
+      .add_option("--samples", s.format,
+                  "The input is conversations, instructions or preference pairs to fine-tune on; "
+                  "auto: in the format that the fields of each record say")
+      ->check(CLI::IsMember(
+          {"auto", "messages", "sharegpt", "alpaca", "prompt-completion", "preference"}))
+      ->each([&a](const std::string&) { a.has_samples = true; });
+  const auto of_samples = [&](CLI::Option* option) {
+    option->needs(command.get_option("--samples"));
+    return option;
+  };
+  of_samples(command.add_option("--learn", s.learn, "Tokens that the loss counts"))
+      ->check(CLI::IsMember({"assistant", "last", "all"}))
+      ->capture_default_str();
+  of_samples(command.add_option("--prompt", s.prompt,
+                                "What an instruction becomes; auto: chat where there is a chat "
+                                "template, else alpaca"))
+      ->check(CLI::IsMember({"auto", "chat", "alpaca", "plain"}))
+      ->capture_default_str();
+  of_samples(command.add_option("--chat-template", s.chat_template,
+                                "File of a chat template (default: the tokenizer's own)"));
+  of_samples(command.add_option("--prompt-field", s.prompt_field,
+                                "Name of the prompt in records of a prompt and a completion"));
+  of_samples(command.add_option("--completion-field", s.completion_field,
+                                "Name of the completion in them"));
+  of_samples(command.add_flag("--skip-malformed", s.skip_malformed,
+                              "Leave out and count records with faults"));
 }
 
 }  // namespace
@@ -66,7 +120,7 @@ void add_tokenize_command(CLI::App& app) {
   CLI::App* command = app.add_subcommand("tokenize", "Turn text files into a dataset of token ids");
   command
       ->add_option("inputs", a->inputs,
-                   ".txt or .jsonl files (also .gz and .zst), or folders of them")
+                   ".txt, .jsonl or .json files (also .gz and .zst), or folders of them")
       ->required();
   command
       ->add_option("--tokenizer", a->tokenizer,
@@ -87,6 +141,7 @@ void add_tokenize_command(CLI::App& app) {
   command
       ->add_option("--shard-tokens", a->options.output.shard_tokens, "Tokens of a shard, at most")
       ->capture_default_str();
+  add_sample_options(*command, *a);
   command->add_flag("--overwrite", a->overwrite, "Replace a dataset that is there already");
   command->callback([a] {
     if (a->overwrite) a->options.output.existing = Existing::overwrite;

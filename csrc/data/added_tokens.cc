@@ -38,7 +38,7 @@ const AddedToken* AddedTokenFinder::find_at(std::string_view text, size_t at) co
 
 void AddedTokenFinder::split(std::string_view text, SpecialText special,
                              const std::function<void(std::string_view)>& text_part,
-                             const std::function<void(int32_t)>& token) const {
+                             const std::function<void(int32_t, size_t)>& token) const {
   const bool none = tokens_.empty() || (all_special_ && special == SpecialText::plain);
   size_t done = 0;  // everything before is handed out
   for (size_t at = none ? text.size() : 0; at < text.size();) {
@@ -62,7 +62,7 @@ void AddedTokenFinder::split(std::string_view text, SpecialText special,
     }
     begin = std::max(begin, done);
     if (begin > done) text_part(text.substr(done, begin - done));
-    token(found->id);
+    token(found->id, end);
     done = end;
     at = std::max(at, done);
   }

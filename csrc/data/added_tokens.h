@@ -32,10 +32,11 @@ class AddedTokenFinder {
   bool empty() const { return tokens_.empty(); }
 
   // Cuts `text` at the added tokens in it, the leftmost first, the longest of those: calls
-  // text_part(part) for what is between them, never empty, and token(id) for each, in order.
+  // text_part(part) for what is between them, never empty, and token(id, end) for each, in order;
+  // `end` is where it ends in `text`, with the white space that it takes along.
   void split(std::string_view text, SpecialText special,
              const std::function<void(std::string_view)>& text_part,
-             const std::function<void(int32_t)>& token) const;
+             const std::function<void(int32_t, size_t)>& token) const;
 
  private:
   const AddedToken* find_at(std::string_view text, size_t at) const;

@@ -96,18 +96,40 @@ class BpeTokenizer : public Tokenizer {
   }
 
  protected:
-  void encode_text(std::string_view text, SpecialText special,
-                   std::vector<int32_t>* ids) const override {
+  void encode_text(std::string_view text, SpecialText special, std::vector<int32_t>* ids,
+                   std::vector<size_t>* ends) const override {
     const ScratchLease lease(*this);
-    const auto push = [&](int32_t id) { ids->push_back(id); };
+    // Where an offset of the part that is encoded is in `text`.
+    std::vector<size_t> origins;
+    size_t part_begin = 0;
+    const auto origin = [&](size_t at) {
+      return part_begin + (origins.empty() ? at : origins[at]);
+    };
+    const auto encode_plain = [&](std::string_view part, std::string_view whole) {
+      const size_t before = ids->size();
+      encode_part(part, lease.get(), ids);
+      if (!ends) return;
+      size_t at = size_t(part.data() - whole.data());
+      const size_t end = at + part.size();
+      for (size_t i = before; i < ids->size(); ++i) {
+        at = i + 1 < ids->size() ? std::min(at + size_in_part((*ids)[i]), end) : end;
+        ends->push_back(origin(at));
+      }
+    };
+    const auto push = [&](int32_t id, size_t end) {
+      ids->push_back(id);
+      if (ends) ends->push_back(end);
+    };
     raw_added_.split(
         text, special,
         [&](std::string_view part) {
-          if (normalized_added_.empty() && !changes_text())
-            return encode_part(part, lease.get(), ids);
-          const std::string normal = normalize(part, part.data() == text.data());
+          part_begin = size_t(part.data() - text.data());
+          if (normalized_added_.empty() && !changes_text()) return encode_plain(part, part);
+          const std::string normal = normalize(part, part_begin == 0);
+          if (ends) origins = normal == part ? std::vector<size_t>() : origins_of(part, normal);
           normalized_added_.split(
-              normal, special, [&](std::string_view p) { encode_part(p, lease.get(), ids); }, push);
+              normal, special, [&](std::string_view p) { encode_plain(p, normal); },
+              [&](int32_t id, size_t end) { push(id, ends ? origin(end) : 0); });
         },
         push);
   }
@@ -190,6 +212,30 @@ class BpeTokenizer : public Tokenizer {
                       (spec_.prefix_place == PrefixPlace::first_part && is_first);
     const bool missing = !spec_.prefix_only_if_missing || !text.starts_with(spec_.prefix);
     return here && missing && !text.empty() ? spec_.prefix + text : text;
+  }
+
+  // For each offset of `normal`, which is normalize(part), where what is before it ends in `part`.
+  std::vector<size_t> origins_of(std::string_view part, std::string_view normal) const {
+    std::vector<size_t> ends;  // of each byte of the normal text without its prefix
+    for (size_t begin = 0, size = 0; begin < part.size(); begin += size) {
+      size = spec_.nfc ? nfc_cluster_size(part.substr(begin)) : 1;
+      const std::string_view cluster = part.substr(begin, size);
+      const std::string changed = spec_.nfc ? to_nfc(cluster) : std::string(cluster);
+      for (size_t i = 0; i < changed.size(); ++i) {
+        const size_t bytes = spec_.spaces_to_marks && changed[i] == ' ' ? kMark.size() : 1;
+        ends.insert(ends.end(), bytes, changed == cluster ? begin + i + 1 : begin + size);
+      }
+    }
+    FORJA_CHECK(ends.size() <= normal.size(), "{} bytes become {}", ends.size(), normal.size());
+    std::vector<size_t> origins(normal.size() - ends.size() + 1, 0);
+    origins.insert(origins.end(), ends.begin(), ends.end());
+    return origins;
+  }
+
+  // How many bytes of a part a token stands for.
+  size_t size_in_part(int32_t id) const {
+    const std::string& token = spec_.tokens[size_t(id)];
+    return spec_.alphabet == BpeAlphabet::characters && byte_token(token) >= 0 ? 1 : token.size();
   }
 
   void encode_part(std::string_view part, Scratch* scratch, std::vector<int32_t>* ids) const {

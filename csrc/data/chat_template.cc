@@ -86,15 +86,39 @@ ChatTemplate::Text ChatTemplate::render(const Json& messages, bool add_generatio
   return {std::move(out.text), std::move(out.generated)};
 }
 
-std::optional<ChatTemplate> find_chat_template(const std::string& directory) {
+namespace {
+
+std::optional<ChatTemplate> template_in(const std::string& directory, const std::string& file,
+                                        Json variables) {
   const std::string config_path = directory + "/tokenizer_config.json";
-  const std::string own_path = directory + "/chat_template.jinja";
-  const bool has_own = std::filesystem::exists(own_path);
+  const std::string own_path = file.empty() ? directory + "/chat_template.jinja" : file;
+  const bool has_own = !file.empty() || std::filesystem::exists(own_path);
   const Json config = read_config(config_path);
   const std::string source = has_own ? read_file(own_path) : source_in(config);
   if (source.empty()) return {};
-  return ChatTemplate(source, has_own ? own_path : config_path + ", chat_template",
-                      special_tokens(config));
+  variables.update(special_tokens(config));
+  return ChatTemplate(source, has_own ? own_path : config_path + ", chat_template", variables);
+}
+
+}  // namespace
+
+std::optional<ChatTemplate> find_chat_template(const std::string& directory) {
+  return template_in(directory, "", Json::object());
+}
+
+std::optional<ChatTemplate> load_chat_template(const std::string& file,
+                                               const std::string& tokenizer, const Json& usual) {
+  namespace fs = std::filesystem;
+  const fs::path path(tokenizer);
+  const bool is_file = !fs::is_directory(path);
+  const bool usual_name =
+      path.filename() == "tokenizer.json" || path.filename() == "tokenizer.model";
+  if (is_file && !usual_name) {
+    if (file.empty()) return {};
+    return ChatTemplate(read_file(file), file, usual);
+  }
+  const std::string directory = is_file ? path.parent_path().string() : tokenizer;
+  return template_in(directory.empty() ? "." : directory, file, usual);
 }
 
 }  // namespace forja

@@ -44,6 +44,7 @@ Dataset::Dataset(std::string directory) : directory_(std::move(directory)) {
     s.tokens = map_checked(shard.name + ".tokens", shard.num_tokens * dtype_bytes(info_.dtype));
     s.documents =
         map_checked(shard.name + ".documents", shard.num_documents * int64_t(sizeof(int64_t)));
+    if (info_.has_masks()) s.learned = map_checked(shard.name + ".learned", shard.num_tokens);
     s.first_token = tokens;
     s.first_document = documents;
     s.num_tokens = shard.num_tokens;
@@ -97,6 +98,26 @@ void Dataset::read(int64_t first, int64_t count, int32_t* tokens) const {
   }
 }
 
+void Dataset::read_learned(int64_t first, int64_t count, uint8_t* learned) const {
+  FORJA_CHECK(info_.has_masks() && first >= 0 && count >= 0 && first + count <= num_tokens(),
+              "the mask of tokens [{}, {}) of {}", first, first + count, num_tokens());
+  for (size_t i = count > 0 ? shard_of_token(first) : 0; count > 0; ++i) {
+    const Shard& shard = shards_[i];
+    const int64_t offset = first - shard.first_token;
+    const int64_t here = std::min(count, shard.num_tokens - offset);
+    const uint8_t* from = shard.learned.data() + offset;
+    if (std::any_of(from, from + here, [](uint8_t value) { return value > 1; })) {
+      fail_input(
+          "{}/{}.learned: expected 0 or 1 for each of the tokens [{}, {}): the file is damaged",
+          directory_, info_.shards[i].name, offset, offset + here);
+    }
+    std::copy(from, from + here, learned);
+    first += here;
+    learned += here;
+    count -= here;
+  }
+}
+
 void Dataset::prefetch(int64_t first, int64_t count) const {
   const int64_t bytes = dtype_bytes(info_.dtype);
   for (size_t i = count > 0 ? shard_of_token(first) : 0; count > 0; ++i) {
@@ -104,6 +125,7 @@ void Dataset::prefetch(int64_t first, int64_t count) const {
     const int64_t offset = first - shard.first_token;
     const int64_t here = std::min(count, shard.num_tokens - offset);
     shard.tokens.prefetch(offset * bytes, here * bytes);
+    if (info_.has_masks()) shard.learned.prefetch(offset, here);
     first += here;
     count -= here;
   }
@@ -151,29 +173,34 @@ void Dataset::damaged_ends(size_t shard) const {
 }
 
 void Dataset::verify() const {
+  for (size_t i = 0; i < shards_.size(); ++i) verify_shard(i);
+}
+
+void Dataset::verify_shard(size_t i) const {
+  const Shard& shard = shards_[i];
+  const ShardInfo& info = info_.shards[i];
+  const auto check = [&](const char* extension, const MappedFile& file, uint64_t expected) {
+    const uint64_t found = hash_bytes(file.data(), file.size());
+    if (found != expected) {
+      fail_input("{}/{}{}: expected the checksum {}, found {}: the file is damaged", directory_,
+                 info.name, extension, hash_hex(expected), hash_hex(found));
+    }
+  };
+  check(".tokens", shard.tokens, info.tokens_hash);
+  check(".documents", shard.documents, info.documents_hash);
+  if (info_.has_masks()) check(".learned", shard.learned, info.learned_hash);
+  for (int64_t d = 0; d < shard.num_documents; ++d) {
+    if (shard.ends()[d] <= (d == 0 ? 0 : shard.ends()[d - 1])) {
+      fail_input("{}/{}.documents: document {} ends at {}, before it begins", directory_, info.name,
+                 d, shard.ends()[d]);
+    }
+  }
   std::vector<int32_t> tokens(1 << 16);
-  for (size_t i = 0; i < shards_.size(); ++i) {
-    const Shard& shard = shards_[i];
-    const ShardInfo& info = info_.shards[i];
-    const auto check = [&](const char* extension, const MappedFile& file, uint64_t expected) {
-      const uint64_t found = hash_bytes(file.data(), file.size());
-      if (found != expected) {
-        fail_input("{}/{}{}: expected the checksum {}, found {}: the file is damaged", directory_,
-                   info.name, extension, hash_hex(expected), hash_hex(found));
-      }
-    };
-    check(".tokens", shard.tokens, info.tokens_hash);
-    check(".documents", shard.documents, info.documents_hash);
-    for (int64_t d = 0; d < shard.num_documents; ++d) {
-      if (shard.ends()[d] <= (d == 0 ? 0 : shard.ends()[d - 1])) {
-        fail_input("{}/{}.documents: document {} ends at {}, before it begins", directory_,
-                   info.name, d, shard.ends()[d]);
-      }
-    }
-    for (int64_t t = 0; t < shard.num_tokens; t += int64_t(tokens.size())) {
-      read(shard.first_token + t, std::min(int64_t(tokens.size()), shard.num_tokens - t),
-           tokens.data());
-    }
+  std::vector<uint8_t> learned(tokens.size());
+  for (int64_t t = 0; t < shard.num_tokens; t += int64_t(tokens.size())) {
+    const int64_t count = std::min(int64_t(tokens.size()), shard.num_tokens - t);
+    read(shard.first_token + t, count, tokens.data());
+    if (info_.has_masks()) read_learned(shard.first_token + t, count, learned.data());
   }
 }
 

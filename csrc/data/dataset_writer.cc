@@ -3,6 +3,7 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstring>
 #include <filesystem>
 
@@ -45,6 +46,7 @@ DatasetWriter::DatasetWriter(std::string directory, const Tokenizer& tokenizer,
   if (options_.shard_tokens < 1)
     fail_input("a shard of {} tokens: expected 1 or more", options_.shard_tokens);
   check_output(directory_, options_.existing);
+  info_.kind = options_.kind;
   info_.vocab_size = tokenizer.vocab_size();
   info_.dtype = token_dtype(info_.vocab_size);
   info_.eos_id = eos_id;
@@ -68,6 +70,8 @@ void DatasetWriter::begin_shard() {
   ShardInfo shard;
   shard.name = fmt::format("shard-{:05}", info_.shards.size());
   tokens_ = std::make_unique<AtomicFile>(temporary_.path + "/" + shard.name + ".tokens");
+  if (info_.has_masks())
+    learned_ = std::make_unique<AtomicFile>(temporary_.path + "/" + shard.name + ".learned");
   info_.shards.push_back(shard);
   document_ends_.clear();
 }
@@ -83,6 +87,10 @@ void DatasetWriter::end_shard() {
   shard.num_documents = int64_t(document_ends_.size());
   shard.tokens_hash = hash_file(path + ".tokens");
   shard.documents_hash = hash_file(path + ".documents");
+  if (!learned_) return;
+  learned_->commit();
+  learned_.reset();
+  shard.learned_hash = hash_file(path + ".learned");
 }
 
 void DatasetWriter::append_tokens(const int32_t* ids, int64_t count) {
@@ -103,24 +111,48 @@ void DatasetWriter::append_tokens(const int32_t* ids, int64_t count) {
 void DatasetWriter::flush() {
   tokens_->write(buffer_.data(), int64_t(buffer_.size()));
   buffer_.clear();
+  if (learned_) learned_->write(learned_buffer_.data(), int64_t(learned_buffer_.size()));
+  learned_buffer_.clear();
+}
+
+void DatasetWriter::make_room(int64_t count) {
+  if (tokens_ && info_.shards.back().num_tokens + count > options_.shard_tokens) end_shard();
+  if (!tokens_) begin_shard();
 }
 
 void DatasetWriter::add_document(const int32_t* ids, int64_t count, int64_t text_bytes) {
-  if (tokens_ && info_.shards.back().num_tokens + count + 1 > options_.shard_tokens) end_shard();
-  if (!tokens_) begin_shard();
+  FORJA_CHECK(!info_.has_masks(), "a text in a dataset of samples");
+  make_room(count + 1);
   append_tokens(ids, count);
   append_tokens(&info_.eos_id, 1);
+  end_document(count + 1, text_bytes);
+}
+
+void DatasetWriter::add_sample(const int32_t* ids, const uint8_t* learned, int64_t count,
+                               int64_t text_bytes) {
+  FORJA_CHECK(info_.has_masks() && count > 0, "a sample of {} tokens", count);
+  make_room(count);
+  append_tokens(ids, count);
+  learned_buffer_.insert(learned_buffer_.end(), learned, learned + count);
+  info_.num_learned += std::count(learned, learned + count, uint8_t(1));
+  end_document(count, text_bytes);
+}
+
+void DatasetWriter::end_document(int64_t count, int64_t text_bytes) {
   ShardInfo& shard = info_.shards.back();
-  shard.num_tokens += count + 1;
+  shard.num_tokens += count;
   document_ends_.push_back(shard.num_tokens);
-  info_.num_tokens += count + 1;
+  info_.num_tokens += count;
   info_.num_documents += 1;
   info_.num_text_bytes += text_bytes;
   if (buffer_.size() >= kFlushBytes) flush();
 }
 
 DatasetInfo DatasetWriter::commit() {
-  if (!tokens_) fail_input("the input holds no text: no dataset is written to {}", directory_);
+  if (!tokens_) {
+    fail_input("the input holds no {}: no dataset is written to {}",
+               info_.has_masks() ? "sample" : "text", directory_);
+  }
   end_shard();
   write_file(temporary_.path + "/manifest.json", print_manifest(info_));
   sync_directory(temporary_.path);

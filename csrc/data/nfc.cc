@@ -67,4 +67,17 @@ std::string to_nfc(std::string_view text) {
   return out;
 }
 
+size_t nfc_cluster_size(std::string_view text) {
+  const auto* p = reinterpret_cast<const uint8_t*>(text.data());
+  size_t at = 0;
+  do {
+    utf8proc_int32_t c = 0;
+    const utf8proc_ssize_t length =
+        utf8proc_iterate(p + at, utf8proc_ssize_t(text.size() - at), &c);
+    if (length <= 0 || (at > 0 && never_changes(uint32_t(c)))) break;
+    at += size_t(length);
+  } while (at < text.size());
+  return at > 0 ? at : 1;
+}
+
 }  // namespace forja

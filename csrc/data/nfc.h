@@ -10,4 +10,8 @@ namespace forja {
 // `text` (valid UTF-8) in NFC. Lines whose characters cannot change are only copied.
 std::string to_nfc(std::string_view text);
 
+// The size of the smallest beginning of `text`, which is not empty, that is normalised apart from
+// the rest.
+size_t nfc_cluster_size(std::string_view text);
+
 }  // namespace forja

@@ -116,7 +116,7 @@ Sampler::Sampler(std::vector<SampleSource> sources, int64_t sequence_length, uin
   if (sequence_length < 1)
     fail_input("a sequence length of {}: expected 1 or more", sequence_length);
   for (size_t i = 0; i < sources_.size(); ++i) {
-    if (sources_[i].num_tokens <= sequence_length) {
+    if (sources_[i].num_samples == 0 && sources_[i].num_tokens <= sequence_length) {
       fail_input("data source {} has {} tokens, one sample needs sequence_length + 1 = {}", i,
                  sources_[i].num_tokens, sequence_length + 1);
     }
@@ -134,7 +134,7 @@ Sampler::Sample Sampler::operator()(int64_t sample) const {
         mix_key(mix_key(mix_key(seed_, kShuffleKey), uint64_t(draw.source)), uint64_t(epoch));
     index = Permutation(key, n)(index);
   }
-  return {draw.source, epoch, index * sequence_length_};
+  return {draw.source, epoch, index, index * sequence_length_};
 }
 
 }  // namespace forja

@@ -57,21 +57,34 @@ class SentencePieceTokenizer : public Tokenizer {
   }
 
  protected:
-  void encode_text(std::string_view text, SpecialText special,
-                   std::vector<int32_t>* ids) const override {
+  void encode_text(std::string_view text, SpecialText special, std::vector<int32_t>* ids,
+                   std::vector<size_t>* ends) const override {
     finder_.split(
         text, special,
         [&](std::string_view part) {
+          if (ends) return encode_with_ends(part, size_t(part.data() - text.data()), ids, ends);
           std::vector<int> part_ids;
           const auto status = processor_.Encode({part.data(), part.size()}, &part_ids);
           if (!status.ok())
             fail("SentencePiece cannot encode {} bytes: {}", part.size(), status.ToString());
           ids->insert(ids->end(), part_ids.begin(), part_ids.end());
         },
-        [&](int32_t id) { ids->push_back(id); });
+        [&](int32_t id, size_t end) {
+          ids->push_back(id);
+          if (ends) ends->push_back(end);
+        });
   }
 
  private:
+  void encode_with_ends(std::string_view part, size_t begin, std::vector<int32_t>* ids,
+                        std::vector<size_t>* ends) const {
+    const auto encoded = processor_.EncodeAsImmutableProto({part.data(), part.size()});
+    for (const auto& piece : encoded.pieces()) {
+      ids->push_back(int32_t(piece.id()));
+      ends->push_back(begin + piece.end());
+    }
+  }
+
   [[noreturn]] static void refuse(const std::string& path, const std::string& why) {
     fail_input(
         "{} is no tokenizer: expected a Hugging Face tokenizer.json, a SentencePiece model ({}) or "

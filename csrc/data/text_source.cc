@@ -7,6 +7,7 @@
 #include <string_view>
 
 #include "csrc/data/byte_stream.h"
+#include "csrc/data/json_elements.h"
 #include "forja/base/error.h"
 #include "forja/base/text.h"
 
@@ -15,7 +16,7 @@ namespace fs = std::filesystem;
 
 namespace {
 
-enum class Format { text, json_lines };
+enum class Format { text, json_lines, json_array };
 
 // What the name says, compression aside; nothing for an unknown extension.
 std::optional<Format> format_of(const fs::path& file) {
@@ -23,6 +24,7 @@ std::optional<Format> format_of(const fs::path& file) {
   if (name.extension() == ".gz" || name.extension() == ".zst") name = name.stem();
   const std::string extension = name.extension().string();
   if (extension == ".jsonl" || extension == ".ndjson") return Format::json_lines;
+  if (extension == ".json") return Format::json_array;
   if (extension.empty() || extension == ".txt" || extension == ".text" || extension == ".md")
     return Format::text;
   return std::nullopt;
@@ -36,7 +38,7 @@ void add_folder(const std::string& folder, std::vector<std::string>* files) {
        !error && at != fs::recursive_directory_iterator(); at.increment(error)) {
     const fs::path name = at->path().filename();
     if (at->is_regular_file() && name.has_extension() && name.string()[0] != '.' &&
-        format_of(name)) {
+        format_of(name) && format_of(name) != Format::json_array) {
       found.push_back(at->path().string());
     }
   }
@@ -67,12 +69,13 @@ class TextSource::Reader {
 
   bool next(RawDocument* document) {
     document->file = file_;
-    document->is_json = format_ == Format::json_lines;
+    document->is_json = format_ != Format::text;
     do {
       document->bytes.clear();
       document->line = line_;
       document->offset = offset_;
-      const bool found = document->is_json ? append_line(&document->bytes)
+      const bool found = format_ == Format::json_array ? next_element(document)
+                         : document->is_json           ? append_line(&document->bytes)
                          : options_.document_separator.empty()
                              ? append_all(&document->bytes)
                              : append_until_separator(&document->bytes);
@@ -119,6 +122,18 @@ class TextSource::Reader {
     return true;
   }
 
+  // One element of the array that the file is; the file is in memory as a whole.
+  bool next_element(RawDocument* document) {
+    if (!elements_) {
+      std::string text;
+      append_all(&text);
+      elements_ = std::make_unique<JsonElements>(std::move(text), *file_);
+    }
+    if (!elements_->next(&document->bytes, &document->line)) return false;
+    document->offset = offset_ + elements_->offset();
+    return true;
+  }
+
   bool append_all(std::string* out) {
     bool any = false;
     while (begin_ < buffer_.size() || refill()) {
@@ -150,6 +165,7 @@ class TextSource::Reader {
   size_t begin_ = 0;
   int64_t line_ = 1, offset_ = 0;
   bool at_start_ = true;
+  std::unique_ptr<JsonElements> elements_;  // of an array
 };
 
 TextSource::TextSource(const std::vector<std::string>& inputs, TextSourceOptions options)
@@ -162,8 +178,9 @@ TextSource::TextSource(const std::vector<std::string>& inputs, TextSourceOptions
     } else if (format_of(input)) {
       files_.push_back(input);
     } else {
-      fail_input("{}: expected a .txt or .jsonl file (also .gz or .zst of them), or a folder",
-                 input);
+      fail_input(
+          "{}: expected a .txt, .jsonl or .json file (also .gz or .zst of them), or a folder",
+          input);
     }
   }
   for (const std::string& file : files_) bytes_total_ += int64_t(fs::file_size(file));

@@ -60,11 +60,14 @@ std::string repaired(std::string_view text) {
 }  // namespace
 
 void Tokenizer::encode(std::string_view text, const EncodeOptions& options,
-                       std::vector<int32_t>* ids) const {
+                       std::vector<int32_t>* ids, std::vector<size_t>* ends) const {
   int64_t bad = 0;
   if (!is_valid_utf8(text, &bad)) fail_input("the text is not UTF-8: wrong byte at offset {}", bad);
-  if (options.add_bos && bos_id_) ids->push_back(*bos_id_);
-  if (!text.empty()) encode_text(text, options.special, ids);
+  if (options.add_bos && bos_id_) {
+    ids->push_back(*bos_id_);
+    if (ends) ends->push_back(0);
+  }
+  if (!text.empty()) encode_text(text, options.special, ids, ends);
 }
 
 std::vector<int32_t> Tokenizer::encode(std::string_view text, const EncodeOptions& options) const {

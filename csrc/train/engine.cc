@@ -59,6 +59,27 @@ bool splits_backward(const Schedule& schedule) {
   return false;
 }
 
+int64_t num_targets_of(const MicroBatch& batch) {
+  const int32_t* targets = batch.targets.ptr<int32_t>();
+  return std::count_if(targets, targets + batch.targets.size(0), [](int32_t t) { return t >= 0; });
+}
+
+int64_t num_tokens_of(const MicroBatch& batch) {
+  const int32_t* targets = batch.targets.ptr<int32_t>();
+  const int64_t rows = batch.targets.size(0);
+  return rows - std::count(targets, targets + rows, kPadding);
+}
+
+// The sequences of padding are the last ones.
+Tensor without_padding(const MicroBatch& batch, const Tensor& sequences) {
+  int64_t count = sequences.size(0);
+  const auto is_padding = [&](int64_t s) {
+    return batch.targets.ptr<int32_t>()[sequences.ptr<int32_t>()[s * 4]] == kPadding;
+  };
+  while (count > 0 && is_padding(count - 1)) --count;
+  return sequences.slice(0, 0, count);
+}
+
 }  // namespace
 
 int64_t MemoryPlan::activations() const {
@@ -289,20 +310,21 @@ DecoderInput TrainEngine::input_of(int64_t step, int64_t m) const {
   return input;
 }
 
-int64_t TrainEngine::load_batch(int64_t num_microbatches, const Fill& fill) {
+void TrainEngine::load_batch(int64_t num_microbatches, const Fill& fill, StepResult& result) {
   FORJA_CHECK(num_microbatches <= int64_t(host_inputs_.size()), "{} micro-batches, room for {}",
               num_microbatches, host_inputs_.size());
-  int64_t num_targets = 0;
+  int64_t counts[2] = {0, 0};  // targets, tokens
   for (int64_t m = 0; m < num_microbatches; ++m) {
     Inputs& in = host_inputs_[size_t(m)];
     in.sequences = fill(m, in.batch);
-    const Tensor& targets = in.batch.targets;
-    for (int64_t i = 0; i < targets.size(0); ++i) num_targets += targets.ptr<int32_t>()[i] >= 0;
+    counts[0] += num_targets_of(in.batch);
+    counts[1] += num_tokens_of(in.batch);
   }
-  times_.wait(mesh_->dp->all_reduce(make_tensor(&num_targets, DType::i64, {1}), ReduceOp::sum,
+  times_.wait(mesh_->dp->all_reduce(make_tensor(counts, DType::i64, {2}), ReduceOp::sum,
                                     {"number of targets"}),
               TimeKind::wait_dp);
-  return num_targets;
+  result.num_targets = counts[0];
+  result.num_tokens = counts[1];
 }
 
 void TrainEngine::fill_coefficients(int64_t num_microbatches, int64_t num_targets) {
@@ -343,7 +365,7 @@ StepResult TrainEngine::step(int64_t step, double lr, int64_t num_microbatches, 
   {
     note("reading the batch", step);
     const TimeSplit::Scope time(times_, TimeKind::data);
-    result.num_targets = load_batch(num_microbatches, fill);
+    load_batch(num_microbatches, fill, result);
     fill_coefficients(num_microbatches, result.num_targets);
     for (int64_t m = 0; m < num_microbatches; ++m) {
       host_inputs_[size_t(m)].first_row = first_row(m);
@@ -371,9 +393,9 @@ StepResult TrainEngine::step(int64_t step, double lr, int64_t num_microbatches, 
   for (int64_t m = 0; m < num_microbatches; ++m) {
     const double share = 1.0 / (mesh_->dims.pp * mesh_->dims.tp);
     const Inputs& in = host_inputs_[size_t(m)];
-    const FlopsCount flops =
-        training_flops(config_.model, config_.parallel, matmul_flops_of_token_,
-                       in.batch.tokens.size(0), in.sequences, config_.sequence_length);
+    const FlopsCount flops = training_flops(
+        config_.model, config_.parallel, matmul_flops_of_token_, num_tokens_of(in.batch),
+        without_padding(in.batch, in.sequences), config_.sequence_length);
     result.flops.attended += share * flops.attended;
     result.flops.full_attention += share * flops.full_attention;
     result.flops.recomputed += share * flops.recomputed;
@@ -446,9 +468,7 @@ TrainEngine::Evaluation TrainEngine::evaluate(int64_t num_microbatches, const Fi
     upload(0);
     evaluate_microbatch();
     sums[0] -= local_loss(1);
-    const Tensor& targets = in.batch.targets;
-    for (int64_t i = 0; i < targets.size(0) && counts; ++i)
-      sums[1] += targets.ptr<int32_t>()[i] >= 0;
+    if (counts) sums[1] += double(num_targets_of(in.batch));
   }
   mesh_->world->all_reduce(make_tensor(sums, DType::f64, {2}), ReduceOp::sum, {"evaluation"})
       .wait();

@@ -20,7 +20,7 @@ EngineConfig engine_config(const RunConfig& config, Device device, int dp) {
   out.micro_batch_size = shape.micro_batch_size;
   out.num_microbatches = shape.num_microbatches;
   out.sequence_length = config.data.sequence_length;
-  out.document_mask = config.data.document_mask;
+  out.document_mask = config.data.masks_documents();
   out.parallel = config.parallel;
   out.rules = config.rules();
   out.bucket_bytes = config.parallel.bucket_mb << 20;

@@ -22,6 +22,7 @@ std::string model_of(RunConfig& c) {
 std::string data_of(RunConfig& c) {
   c.data.valid.clear();
   c.data.tokenizer.clear();
+  c.data.samples.read.chat_template.clear();
   for (TrainDataConfig& source : c.data.train) source.path.clear();
   return print_config([&](ConfigVisitor& v) { c.data.visit(v); });
 }

@@ -20,6 +20,7 @@
 #include "csrc/train/run_outputs.h"
 #include "csrc/train/run_saver.h"
 #include "csrc/train/run_watch.h"
+#include "csrc/train/sample_datasets.h"
 #include "csrc/train/spike_guard.h"
 #include "csrc/train/spikes.h"
 #include "csrc/train/stop_wish.h"
@@ -70,7 +71,7 @@ uint64_t content_hash(const SampleStream& stream) {
   uint64_t hash = stream.tokenizer_hash();
   for (int64_t i = 0; i < stream.num_sources(); ++i) {
     for (const ShardInfo& shard : stream.dataset(i).info().shards) {
-      hash = mix_key(hash, shard.tokens_hash);
+      hash = mix_key(mix_key(hash, shard.tokens_hash), shard.learned_hash);
     }
   }
   return hash;
@@ -89,7 +90,8 @@ class Trainer {
         mesh_(make_checked_mesh()),
         total_steps_(total_steps(config)),
         rank_watch_(config.train.compare_ranks_every, engine_config_.device, dims_, world),
-        train_data_(open_training_data(config.data, uint64_t(config.train.seed))),
+        data_(make_data()),
+        train_data_(open_training_data(data_, uint64_t(config.train.seed))),
         loader_(config_, world.communicator()),
         outputs_(directory_, world.rank() == 0) {
     note("opening the data");
@@ -97,7 +99,7 @@ class Trainer {
     engine_config_.flight_record = &watch_.record();
     train_data_.check_vocabulary(config.model.vocab_size);
     for (size_t i = 0; i < config.data.valid.size(); ++i) {
-      valid_data_.push_back(open_validation_data(config.data, i));
+      valid_data_.push_back(open_validation_data(data_, i));
       valid_data_.back().check_vocabulary(config.model.vocab_size);
       if (valid_data_.back().tokenizer_hash() != train_data_.tokenizer_hash()) {
         fail_input("the datasets {} and {} were made by different tokenizers",
@@ -111,6 +113,7 @@ class Trainer {
     note("planning memory");
     check_memory();
     agree_on(world.communicator(), "data", content_hash(train_data_));
+    tell_samples();
   }
 
   ExitCode run() {
@@ -173,6 +176,23 @@ class Trainer {
     lock_.emplace(directory_, world_.hosts()[size_t(world_.rank())]);
     if (directory_.find_resume(config_) == checkpoints) return;
     fail_input("{} changed while this start looked at it: start the run again", directory_.path());
+  }
+
+  DataConfig make_data() {
+    note("making samples of the data");
+    // A directory that is no run's, or of another run, is refused before anything is written there.
+    directory_.find_resume(config_);
+    return make_sample_datasets(config_, world_, [this] { watch_.record().progressed(); });
+  }
+
+  void tell_samples() const {
+    for (int64_t i = 0; i < train_data_.num_sources(); ++i) {
+      if (const auto& rows = train_data_.rows(i)) {
+        log_info("{}: {}; an epoch is {:.1f} steps", config_.data.train[size_t(i)].path,
+                 rows->in_words(),
+                 double(rows->num_rows()) / double(config_.train.global_batch_size));
+      }
+    }
   }
 
   void save(bool must) {
@@ -345,7 +365,7 @@ class Trainer {
         [&](int64_t m) { return (first_of_rank + m * micro) * config_.data.sequence_length; });
     state_.step = step;
     state_.samples += batch;
-    state_.tokens += result.num_targets;
+    state_.tokens += result.num_tokens;
     state_.num_updates = engine_->optimizer().num_updates();
     own_loss_ = result.own_loss;
     stop_votes_ = result.votes;
@@ -360,7 +380,7 @@ class Trainer {
     out.lr = lr;
     out.gradient_norm = result.gradient_norm;
     out.step_time_s = std::accumulate(result.time_s.begin(), result.time_s.end(), 0.0);
-    out.tokens_per_s = double(result.num_targets) / out.step_time_s;
+    out.tokens_per_s = double(result.num_tokens) / out.step_time_s;
     out.mfu = result.flops.attended / out.step_time_s / peak_.flops;
     out.hfu = (result.flops.attended + result.flops.recomputed) / out.step_time_s / peak_.flops;
     out.mfu_full_attention = result.flops.full_attention / out.step_time_s / peak_.flops;
@@ -388,12 +408,16 @@ class Trainer {
       // opened.
       const int64_t round = micro * dims_.dp;
       const int64_t wanted = config_.eval.batches * config_.train.global_batch_size / round;
-      const int64_t rounds =
-          std::max<int64_t>(1, std::min(wanted, valid_data_[i].samples_per_epoch() / round));
+      // Of rows of samples every one counts: what the last round lacks is padding.
+      const int64_t samples = valid_data_[i].samples_per_epoch(),
+                    whole =
+                        valid_data_[i].rows(0) ? (samples + round - 1) / round : samples / round;
+      const int64_t rounds = std::max<int64_t>(1, std::min(wanted, whole));
       const auto sums = engine_->evaluate(rounds, [&](int64_t m, const MicroBatch& b) {
         return fill_micro_batch(valid_data_[i], m * round + mesh_.coordinates.dp * micro, micro, b);
       });
-      const double loss = -sums.sum_log_probability / double(sums.num_targets);
+      const double loss =
+          -sums.sum_log_probability / double(std::max<int64_t>(sums.num_targets, 1));
       const std::string name = config_.data.valid[i].name;
       results[name] = {loss, sums.num_targets};
       log_live("");
@@ -453,6 +477,7 @@ class Trainer {
   Mesh mesh_;
   int64_t total_steps_;
   RankWatch rank_watch_;
+  DataConfig data_;  // the configured one, files of samples replaced by their datasets
   SampleStream train_data_;
   std::vector<SampleStream> valid_data_;
   RunLoader loader_;
@@ -472,6 +497,8 @@ class Trainer {
 
 }  // namespace
 
-ExitCode train(const RunConfig& config, World& world) { return Trainer(config, world).run(); }
+ExitCode train(const RunConfig& config, World& world) {
+  return Trainer(with_tokenizer(config), world).run();
+}
 
 }  // namespace forja

@@ -93,13 +93,15 @@ TEST_F(LoaderTest, EveryTokenIsATargetOncePerEpoch) {
   const Dataset dataset(path);
   const int64_t n = stream.samples_per_epoch();
   EXPECT_EQ(n, (dataset.num_tokens() - 1) / length);
-  Ids all(static_cast<size_t>(dataset.num_tokens())), sample(length + 1);
+  Ids all(static_cast<size_t>(dataset.num_tokens()));
+  TrainingRow row;
   dataset.read(0, dataset.num_tokens(), all.data());
   std::vector<bool> seen(static_cast<size_t>(n), false);
   for (int64_t s = 0; s < n; ++s) {
-    stream.read(s, sample.data(), nullptr);
+    stream.read(s, false, &row);
     const int64_t first = stream.sampler()(s).first_token;
-    EXPECT_TRUE(std::equal(sample.begin(), sample.end(), all.begin() + first));
+    EXPECT_TRUE(std::equal(row.tokens.begin(), row.tokens.end(), all.begin() + first));
+    EXPECT_TRUE(std::equal(row.targets.begin(), row.targets.end(), all.begin() + first + 1));
     seen[size_t(first / length)] = true;
   }
   EXPECT_EQ(std::count(seen.begin(), seen.end(), true), n);
@@ -188,6 +190,150 @@ TEST_F(LoaderTest, DatasetsOfTwoTokenizersDoNotMix) {
                       },
                       ExitCode::bad_input),
                   "different tokenizers");
+}
+
+// ---- Samples
+
+class SampleRowsTest : public LoaderTest {
+ protected:
+  // Samples of these lengths; their ids are their numbers, of which every second token is learned.
+  std::string write_samples(const std::string& name, const std::vector<int>& lengths) {
+    DatasetWriterOptions options{50};  // shards of few samples
+    options.kind = DatasetKind::samples;
+    DatasetWriter writer(folder_.file(name), *tokenizer_, tokenizer_path_, kEnd, options);
+    for (size_t s = 0; s < lengths.size(); ++s) {
+      Ids ids;
+      std::vector<uint8_t> learned;
+      for (int i = 0; i < lengths[s]; ++i) {
+        ids.push_back(int32_t(10 * s) + i % 10);
+        learned.push_back(uint8_t(i % 2));
+      }
+      writer.add_sample(ids.data(), learned.data(), lengths[s], 0);
+    }
+    writer.commit();
+    Dataset(folder_.file(name)).verify();
+    return folder_.file(name);
+  }
+  SampleStream stream(const std::string& path, const SamplesConfig& samples,
+                      SampleOrder order = SampleOrder::sequential) {
+    return SampleStream({{path, 1.0}}, kLength, 3, order, samples);
+  }
+
+  static constexpr int64_t kLength = 12;
+};
+
+TEST_F(SampleRowsTest, EverySampleOnceAnEpoch) {
+  const std::vector<int> lengths = {5, 13, 2, 9, 4, 4, 7, 3, 11, 6, 2, 2};
+  for (const char* packing : {"best_fit", "none"}) {
+    SamplesConfig config;
+    config.packing = packing;
+    const SampleStream from =
+        stream(write_samples(packing, lengths), config, SampleOrder::shuffled);
+    int64_t positions = 0;
+    std::vector<int> seen(lengths.size(), 0);
+    for (int64_t r = 0; r < from.samples_per_epoch(); ++r) {
+      TrainingRow row;
+      from.read(r, false, &row);
+      positions += row.num_tokens;
+      ASSERT_EQ(row.tokens.size(), size_t(kLength));
+      for (size_t p = 0; p < row.starts.size(); ++p) {
+        const int32_t begin = row.starts[p];
+        const int32_t end = p + 1 < row.starts.size() ? row.starts[p + 1] : row.num_tokens;
+        const int32_t sample = row.tokens[size_t(begin)] / 10;
+        ++seen[size_t(sample)];
+        EXPECT_EQ(end - begin, lengths[size_t(sample)] - 1);
+        for (int32_t t = begin; t < end; ++t) {
+          const int32_t i = t - begin;
+          EXPECT_EQ(row.tokens[size_t(t)], 10 * sample + i % 10);
+          EXPECT_EQ(row.targets[size_t(t)], (i + 1) % 2 ? 10 * sample + (i + 1) % 10 : kNotLearned);
+        }
+      }
+      for (size_t t = size_t(row.num_tokens); t < size_t(kLength); ++t) {
+        EXPECT_EQ(row.tokens[t], kEnd);
+        EXPECT_EQ(row.targets[t], kPadding);
+      }
+    }
+    EXPECT_EQ(seen, std::vector<int>(lengths.size(), 1));
+    EXPECT_DOUBLE_EQ(from.rows(0)->fill(),
+                     double(positions) / double(from.samples_per_epoch() * kLength));
+  }
+}
+
+TEST_F(SampleRowsTest, LongSamplesAreCutOrLeftOutAndCounted) {
+  const std::string path = write_samples("d", {14, 5, 40});
+  SamplesConfig config;
+  const SampleStream cut = stream(path, config);
+  EXPECT_NE(cut.rows(0)->in_words().find("3 samples in 3 rows of 12, 77.8 % filled"),
+            std::string::npos)
+      << cut.rows(0)->in_words();
+  EXPECT_NE(cut.rows(0)->in_words().find("2 samples cut"), std::string::npos);
+  TrainingRow row;
+  cut.read(0, false, &row);
+  EXPECT_EQ(row.num_tokens, 12);
+  EXPECT_EQ(row.tokens, (Ids{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 0, 1}));
+  config.too_long = "drop";
+  const SampleStream dropped = stream(path, config);
+  EXPECT_EQ(dropped.samples_per_epoch(), 1);
+  EXPECT_NE(dropped.rows(0)->in_words().find("2 left out"), std::string::npos);
+}
+
+TEST_F(SampleRowsTest, PastTheEndOfAValidationSetIsPadding) {
+  const SampleStream from = stream(write_samples("d", {5, 6}), {});
+  ASSERT_EQ(from.samples_per_epoch(), 1);
+  TrainingRow row;
+  from.read(1, false, &row);
+  EXPECT_EQ(row.num_tokens, 0);
+  EXPECT_EQ(std::count(row.targets.begin(), row.targets.end(), kPadding), kLength);
+  from.read(0, false, &row);
+  EXPECT_EQ(row.num_tokens, 9);
+}
+
+TEST_F(SampleRowsTest, AMicroBatchHasItsPaddingInShortPiecesAtTheEnd) {
+  const SampleStream from =
+      SampleStream({{write_samples("d", {5, 4, 90}), 1.0}}, 100, 3, SampleOrder::sequential);
+  Arena arena("batch", {}, 1 << 20);
+  const MicroBatch batch = allocate_micro_batch(arena, 2, 100, true);
+  const Tensor pieces = fill_micro_batch(from, 0, 2, batch);
+  std::vector<Ids> found;
+  for (int64_t i = 0; i < pieces.size(0); ++i) {
+    const int32_t* row = pieces.ptr<int32_t>() + 4 * i;
+    found.push_back({row[0], row[1]});
+    for (int32_t t = 0; t < row[1]; ++t) EXPECT_EQ(batch.positions.ptr<int32_t>()[row[0] + t], t);
+  }
+  EXPECT_EQ(found, (std::vector<Ids>{{0, 89}, {89, 4}, {93, 3}, {96, 4}, {100, 64}, {164, 36}}));
+}
+
+TEST_F(SampleRowsTest, TextAndSamplesBlend) {
+  const SampleStream from({{write("text", {100, 100}), 1.0}, {write_samples("d", {5, 6}), 1.0}},
+                          kLength, 3, SampleOrder::shuffled);
+  int samples = 0;
+  TrainingRow row;
+  for (int64_t i = 0; i < 20; ++i) {
+    from.read(i, true, &row);
+    samples += row.num_tokens < kLength;
+  }
+  EXPECT_EQ(samples, 10);
+  DataConfig config;
+  config.train = {{folder_.file("text"), 1.0}};
+  EXPECT_FALSE(config.masks_documents());
+  config.train.push_back({folder_.file("d"), 1.0});
+  EXPECT_TRUE(config.masks_documents());
+  config.train = {{"x.jsonl", 1.0}};
+  EXPECT_TRUE(config.masks_documents());
+}
+
+TEST_F(SampleRowsTest, DamagedMasksAreFound) {
+  const std::string path = write_samples("d", {5, 6});
+  const std::string name = path + "/shard-00000.learned";
+  std::string mask = read_file(name);
+  mask[1] = 7;
+  write_file(name, mask);
+  expect_contains(error_of([&] { Dataset(path).verify(); }, ExitCode::bad_input), "checksum");
+  TrainingRow row;
+  expect_contains(error_of([&] { stream(path, {}).read(0, false, &row); }, ExitCode::bad_input),
+                  "expected 0 or 1");
+  write_file(name, mask.substr(1));
+  expect_contains(error_of([&] { Dataset{path}; }, ExitCode::bad_input), "expected 11 bytes");
 }
 
 }  // namespace

@@ -70,6 +70,24 @@ TEST_F(TextSourceTest, ATextFileIsOneDocument) {
   EXPECT_EQ(read_all({put("bom.txt", "\xEF\xBB\xBFx")}), Strings{"x"});
 }
 
+TEST_F(TextSourceTest, ElementsOfAnArrayAreDocuments) {
+  const std::string array = "\xEF\xBB\xBF[\n {\"text\": \"a, \\\"]\"},\n\n{\"text\": \"b\"}]\n";
+  EXPECT_EQ(read_all({put("a.json", array)}), (Strings{"a, \"]", "b"}));
+  EXPECT_EQ(read_all({put("a.json.gz", gzip(array))}), (Strings{"a, \"]", "b"}));
+  TextSource source({folder_.file("a.json")}, {});
+  RawDocument document;
+  ASSERT_TRUE(source.next(&document));
+  EXPECT_EQ(document.line, 2);
+  EXPECT_EQ(document.offset, 3 + 3);
+  ASSERT_TRUE(source.next(&document));
+  EXPECT_EQ(document.line, 4);
+  EXPECT_FALSE(source.next(&document));
+  // A folder may hold other things that are called .json.
+  put("folder/a.jsonl", "{\"text\": \"x\"}\n");
+  put("folder/config.json", "{}");
+  EXPECT_EQ(read_all({folder_.file("folder")}), Strings{"x"});
+}
+
 TEST_F(TextSourceTest, ASeparatorCutsATextFile) {
   TextSourceOptions options;
   options.document_separator = "%";
@@ -121,7 +139,7 @@ TEST_F(TextSourceTest, WhatIsNotThereIsSaid) {
   put("e/x.pdf", "");
   expect_error(error_of([&] { read_all({folder_.file("e")}); }, ExitCode::bad_input),
                "no .txt or .jsonl");
-  expect_error(error("x.pdf", "text"), ".txt or .jsonl");
+  expect_error(error("x.pdf", "text"), ".txt, .jsonl or .json");
   expect_error(error_of([] { read_all({}); }, ExitCode::bad_input), "no input");
 }
 

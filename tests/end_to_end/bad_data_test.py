@@ -31,8 +31,13 @@ class BadDatasetTest(ForjaTest):
 
     def test_foreign(self):
         self.train("run")
-        for path in ("run", "text.txt", "tokenizer.json", "run/metrics.jsonl"):
+        for path in ("run", "text.txt"):
             self.refuse_data([path, "is not a dataset", "forja tokenize"], f"data.train={path}")
+        self.refuse_data(
+            ["run/metrics.jsonl:1:", "none that is recognised", "forja tokenize"],
+            "data.train=run/metrics.jsonl",
+        )
+        self.refuse_data(["tokenizer.json:1: expected an array"], "data.train=tokenizer.json")
         checkpoint = "run/checkpoints/step-00000008"
         self.refuse_data(
             [f"{checkpoint}/manifest.json", "not the manifest"], f"data.train={checkpoint}"

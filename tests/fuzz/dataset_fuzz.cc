@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// A tokenized dataset: its manifest, the tokens and the ends of documents of a shard.
+// A tokenized dataset: its manifest, the tokens, the ends of documents and the mask of a shard.
 #include "forja/data/dataset.h"
+#include "forja/data/sample_rows.h"
 
 #include <algorithm>
 
@@ -8,6 +9,22 @@
 
 namespace forja {
 namespace {
+
+// Every position of a row is a token, a document and its target, or padding.
+void use_rows(const Dataset& dataset) {
+  constexpr int64_t kLength = 16;
+  const SampleRows rows(dataset, {}, kLength);
+  TrainingRow row;
+  for (int64_t r = 0; r <= std::min<int64_t>(rows.num_rows(), 100); ++r) {
+    rows.read(dataset, r, &row);
+    fuzzing::require(row.tokens.size() == kLength && row.targets.size() == kLength,
+                     "a row has its length");
+    fuzzing::require(row.num_tokens >= 0 && row.num_tokens <= kLength, "a row is not overfull");
+    for (size_t t = 0; t < kLength; ++t)
+      fuzzing::require((row.targets[t] == kPadding) == (t >= size_t(row.num_tokens)),
+                       "padding is at the end");
+  }
+}
 
 // Whatever the shards hold, what is read stays within the vocabulary and the stream.
 void use(const Dataset& dataset) {
@@ -20,6 +37,12 @@ void use(const Dataset& dataset) {
     for (const int32_t token : tokens)
       fuzzing::require(token >= 0 && token < dataset.info().vocab_size,
                        "tokens are in the vocabulary");
+  });
+  fuzzing::accepts([&] {
+    std::vector<uint8_t> learned(tokens.size());
+    if (dataset.info().has_masks()) dataset.read_learned(first, count, learned.data());
+    fuzzing::require(std::all_of(learned.begin(), learned.end(), [](uint8_t m) { return m < 2; }),
+                     "a mask is of 0 and 1");
   });
   fuzzing::accepts([&] {
     dataset.document_starts(first, count, &starts);
@@ -35,6 +58,7 @@ void use(const Dataset& dataset) {
                        "a document lies in the stream");
     });
   }
+  fuzzing::accepts([&] { use_rows(dataset); });
   fuzzing::accepts([&] { dataset.verify(); });
 }
 
@@ -45,7 +69,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using namespace forja;
   static const fuzzing::Sandbox sandbox;
   const std::vector<std::string> names = {"manifest.json", "shard-00000.tokens",
-                                          "shard-00000.documents"};
+                                          "shard-00000.documents", "shard-00000.learned"};
   sandbox.write_parts(fuzzing::text_of(data, size), names);
   fuzzing::accepts([&] {
     const Dataset dataset(sandbox.path());

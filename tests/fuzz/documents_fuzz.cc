@@ -8,7 +8,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   static const fuzzing::Sandbox sandbox;
   if (size == 0) return 0;
   const char* const extensions[] = {".jsonl", ".txt", ".jsonl.gz", ".jsonl.zst"};
-  const std::string name = std::string("x") + extensions[data[0] % 4];
+  const bool is_array = data[0] & 0x40;
+  const std::string name = std::string("x") + (is_array ? ".json" : extensions[data[0] % 4]);
   sandbox.write(name, fuzzing::text_of(data + 1, size - 1));
   TextSourceOptions options;
   if (data[0] >= 0x80) options.document_separator = "---";

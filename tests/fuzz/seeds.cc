@@ -221,11 +221,46 @@ void write_dataset_seeds(const Seeds& seeds) {
   writer.commit();
   seeds.write_files("dataset", "four_documents", folder.file("data"),
                     {"manifest.json", "shard-00000.tokens", "shard-00000.documents"});
+  for (const DatasetKind kind : {DatasetKind::samples, DatasetKind::preference_pairs}) {
+    DatasetWriterOptions options;
+    options.kind = kind;
+    DatasetWriter samples(folder.file("samples"), *tokenizer, "", *tokenizer->eos_id(), options);
+    for (int d = 0; d < 4; ++d) {
+      const std::vector<int32_t> ids = tokenizer->encode("the fox's friends");
+      const std::vector<uint8_t> learned(ids.size(), 1);
+      samples.add_sample(ids.data() + d, learned.data() + d, int64_t(ids.size()) - d, 17);
+    }
+    samples.commit();
+    seeds.write_files(
+        "dataset", kind == DatasetKind::samples ? "samples" : "preference_pairs",
+        folder.file("samples"),
+        {"manifest.json", "shard-00000.tokens", "shard-00000.documents", "shard-00000.learned"});
+    std::filesystem::remove_all(folder.file("samples"));
+  }
+}
+
+void write_sample_seeds(const Seeds& seeds) {
+  seeds.write(
+      "samples", "messages",
+      R"({"messages": [{"role": "system", "content": "s"}, {"role": "user", "content": "u"},)"
+      R"( {"role": "assistant", "content": "a"}], "tools": [{"name": "t"}]})");
+  seeds.write(
+      "samples", "sharegpt",
+      R"({"conversations": [{"from": "human", "value": "u"}, {"from": "gpt", "value": "a"}]})");
+  seeds.write("samples", "alpaca", R"({"instruction": "i", "input": "x", "output": "o"})");
+  seeds.write("samples", "prompt_completion", R"({"prompt": "p", "completion": "c"})");
+  seeds.write("samples", "preference", R"({"prompt": "p", "chosen": "c", "rejected": "r"})");
+  seeds.write(
+      "samples", "preference_messages",
+      R"({"chosen": [{"role": "user", "content": "u"}, {"role": "assistant", "content": "c"}],)"
+      R"( "rejected": [{"role": "user", "content": "u"}, {"from": "gpt", "value": "r"}]})");
 }
 
 void write_document_seeds(const Seeds& seeds) {
   const std::string lines = "{\"text\": \"one \\u00f1\", \"id\": [1, {}]}\n{\"text\": \"two\"}\n";
   seeds.write("documents", "lines", std::string(1, '\0') + lines);
+  seeds.write("documents", "array",
+              "@[" + lines.substr(0, lines.find('\n')) + ",\n{\"text\": \"]\\\"\"} ]\n");
   seeds.write("documents", "separated", "\x81one\n---\ntwo\n");
   z_stream z{};
   std::string gz(1000, '\0');
@@ -254,9 +289,9 @@ int main(int argc, char** argv) {
   }
   try {
     const Seeds seeds(argv[1]);
-    for (const auto write :
-         {write_tensor_seeds, write_checkpoint_seeds, write_run_seeds, write_flight_seeds,
-          write_schedule_seeds, write_tokenizer_seeds, write_dataset_seeds, write_document_seeds})
+    for (const auto write : {write_tensor_seeds, write_checkpoint_seeds, write_run_seeds,
+                             write_flight_seeds, write_schedule_seeds, write_tokenizer_seeds,
+                             write_dataset_seeds, write_document_seeds, write_sample_seeds})
       write(seeds);
   } catch (const std::exception& e) {
     std::fprintf(stderr, "error: %s\n", e.what());

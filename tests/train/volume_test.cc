@@ -231,8 +231,8 @@ Bytes check(const EngineConfig& config, int ranks, const std::string& name) {
     EXPECT_EQ(counted(*mesh.dp_shard), shard_bytes(run));
     EXPECT_EQ(counted(*mesh.dp_replicate), copy_bytes(run));
     EXPECT_EQ(counted(*mesh.embedding), embedding_bytes(run));
-    // Three numbers of 8 bytes a step.
-    EXPECT_EQ(counted(*mesh.dp), number(*mesh.dp, "number of targets all_reduce"));
+    // Of targets and of tokens, 8 bytes each.
+    EXPECT_EQ(counted(*mesh.dp), number(*mesh.dp, "number of targets all_reduce", 2));
     EXPECT_EQ(counted(*mesh.copy), number(*mesh.copy, "gradient norm all_reduce"));
     // Loss and votes, and nine kinds of time.
     EXPECT_EQ(counted(*mesh.world), number(*mesh.world, "loss and times all_reduce", 12));

@@ -19,6 +19,9 @@ enum class JsonKeys {
 // values nested so deeply that what walks through them might run out of stack.
 nlohmann::json parse_json(std::string_view text, JsonKeys keys = JsonKeys::repeated);
 
+// Throws bad_input for values nested so deeply, where `text` is JSON at all.
+void check_json_depth(std::string_view text);
+
 // For a message: the value, cut where it is long, or the name of its type.
 std::string shown(const nlohmann::json& json);
 

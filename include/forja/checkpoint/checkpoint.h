@@ -32,7 +32,7 @@ struct SpikeState {
 struct TrainState {
   int64_t step = 0;         // steps done
   int64_t samples = 0;      // sequences consumed
-  int64_t tokens = 0;       // target tokens trained on
+  int64_t tokens = 0;       // trained on, padding not counted
   int64_t num_updates = 0;  // optimizer updates done (skipped steps do not count)
   uint64_t seed = 0;
   SpikeState spikes;

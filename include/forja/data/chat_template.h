@@ -43,4 +43,11 @@ class ChatTemplate {
 // there is neither. Throws bad_input for a damaged one.
 std::optional<ChatTemplate> find_chat_template(const std::string& directory);
 
+// The template in `file`, or, where that is empty, the one beside a tokenizer: in the directory
+// that `tokenizer` names, or that of its tokenizer.json or .model. Its special tokens are those
+// named there, else those of `usual`.
+std::optional<ChatTemplate> load_chat_template(const std::string& file,
+                                               const std::string& tokenizer,
+                                               const ChatTemplate::Json& usual);
+
 }  // namespace forja

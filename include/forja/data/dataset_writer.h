@@ -13,6 +13,7 @@
 
 #include "forja/base/file.h"
 #include "forja/data/dataset.h"
+#include "forja/data/samples.h"
 #include "forja/data/text_source.h"
 #include "forja/data/tokenizer.h"
 
@@ -23,6 +24,7 @@ enum class Existing { refuse, overwrite };  // what to do when the output direct
 struct DatasetWriterOptions {
   int64_t shard_tokens = int64_t(1) << 28;  // a shard begins anew before it would exceed this many
   Existing existing = Existing::refuse;
+  DatasetKind kind = DatasetKind::text;
 };
 
 class DatasetWriter {
@@ -41,6 +43,13 @@ class DatasetWriter {
   // statistics.
   void add_document(const int32_t* ids, int64_t count, int64_t text_bytes);
 
+  // One sample, as the model sees it, of a dataset of another kind than text; learned [count]: 1 or
+  // 0.
+  void add_sample(const int32_t* ids, const uint8_t* learned, int64_t count, int64_t text_bytes);
+
+  // A record that had faults and was skipped.
+  void count_left_out(int64_t records) { info_.num_left_out += records; }
+
   // Finishes the last shard, writes the manifest and gives the directory its name. Throws bad_input
   // when there is no document.
   DatasetInfo commit();
@@ -48,7 +57,9 @@ class DatasetWriter {
  private:
   void begin_shard();
   void end_shard();
+  void make_room(int64_t count);
   void append_tokens(const int32_t* ids, int64_t count);
+  void end_document(int64_t count, int64_t text_bytes);
   void flush();
 
   // Removed at the end, unless it was renamed.
@@ -61,9 +72,9 @@ class DatasetWriter {
   TemporaryFolder temporary_;
   DatasetWriterOptions options_;
   DatasetInfo info_;
-  std::unique_ptr<AtomicFile> tokens_;
-  std::vector<uint8_t> buffer_;         // encoded tokens not yet written
-  std::vector<int64_t> document_ends_;  // of the current shard
+  std::unique_ptr<AtomicFile> tokens_, learned_;  // the latter of samples
+  std::vector<uint8_t> buffer_, learned_buffer_;  // encoded tokens not yet written
+  std::vector<int64_t> document_ends_;            // of the current shard
 };
 
 struct TokenizeOptions {
@@ -87,5 +98,13 @@ DatasetInfo tokenize_files(const std::vector<std::string>& inputs,
                            const std::string& tokenizer_path, const std::string& directory,
                            const TokenizeOptions& options,
                            const std::function<void(const TokenizeProgress&)>& progress);
+
+// Turns conversations, instructions and preference pairs (data/samples.h) into a dataset of samples
+// in the same way; `options.text` is not read. Throws bad_input, with file:line, for records with
+// faults, unless they are to be skipped: then they are counted, and a warning tells of the first.
+DatasetInfo tokenize_samples(const std::vector<std::string>& inputs,
+                             const std::string& tokenizer_path, const std::string& directory,
+                             const SampleOptions& samples, const TokenizeOptions& options,
+                             const std::function<void(const TokenizeProgress&)>& progress);
 
 }  // namespace forja

@@ -5,7 +5,8 @@
 //
 // A source of N tokens has n = (N - 1) / T samples an epoch: sample i is tokens [i T, i T + T], its
 // last token shared with the next sample, as the target of one and the first input of the other.
-// Every epoch visits every sample once, in its own random order.
+// Every epoch visits every sample once, in its own random order. A source may also say itself how
+// many samples it has, of whatever tokens.
 #pragma once
 
 #include <cstddef>
@@ -68,6 +69,7 @@ enum class SampleOrder {
 struct SampleSource {
   int64_t num_tokens = 0;
   double weight = 1.0;
+  int64_t num_samples = 0;  // 0: as many as its tokens make
 };
 
 class Sampler {
@@ -80,12 +82,14 @@ class Sampler {
   struct Sample {
     int64_t source;
     int64_t epoch;        // of the source
-    int64_t first_token;  // the sample is tokens [first_token, first_token + T] of the source
+    int64_t index;        // of the sample in the source
+    int64_t first_token;  // of tokens, the sample is [first_token, first_token + T] of the source
   };
   Sample operator()(int64_t sample) const;  // sample >= 0
 
   int64_t samples_per_epoch(int64_t source) const {
-    return (sources_[size_t(source)].num_tokens - 1) / sequence_length_;
+    const SampleSource& s = sources_[size_t(source)];
+    return s.num_samples > 0 ? s.num_samples : (s.num_tokens - 1) / sequence_length_;
   }
 
  private:

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Documents from text files: .txt (also .text, .md and files without an extension) and .jsonl (also
 // .ndjson), each also compressed as .gz or .zst, and folders of them (searched recursively for .txt
-// and .jsonl, in sorted order). A .jsonl line is one document: an object with a text field. A .txt
+// and .jsonl, in sorted order). A .jsonl line is one document: an object with a text field. So is
+// each element of the array that a .json file holds, which is read into memory as a whole. A .txt
 // file is one document, unless a separator line cuts it. White-space-only documents and a byte
 // order mark are left out.
 #pragma once

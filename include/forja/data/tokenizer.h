@@ -35,8 +35,12 @@ class Tokenizer {
  public:
   virtual ~Tokenizer() = default;
 
-  // Appends the ids of `text`, which must be UTF-8 (bad_input with the byte offset otherwise).
-  void encode(std::string_view text, const EncodeOptions& options, std::vector<int32_t>* ids) const;
+  // Appends the ids of `text`, which must be UTF-8 (bad_input with the byte offset otherwise), and
+  // to `ends` (may be null), for each of them, where what it stands for ends in `text`; it begins
+  // where the one before ends. A token without text of its own (one at the beginning, a dummy
+  // prefix, the second of two that share a character) ends where it begins.
+  void encode(std::string_view text, const EncodeOptions& options, std::vector<int32_t>* ids,
+              std::vector<size_t>* ends = nullptr) const;
   std::vector<int32_t> encode(std::string_view text, const EncodeOptions& options = {}) const;
 
   // The bytes of the ids, special tokens written out (SentencePiece's control tokens have no text).
@@ -68,8 +72,8 @@ class Tokenizer {
   const std::string& kind() const { return kind_; }
 
  protected:
-  virtual void encode_text(std::string_view text, SpecialText special,
-                           std::vector<int32_t>* ids) const = 0;
+  virtual void encode_text(std::string_view text, SpecialText special, std::vector<int32_t>* ids,
+                           std::vector<size_t>* ends) const = 0;
 
   int64_t vocab_size_ = 0;
   std::optional<int32_t> bos_id_, eos_id_;

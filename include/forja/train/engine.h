@@ -67,7 +67,8 @@ struct StepResult {
   double own_loss = 0.0;  // of this rank's samples, their sum; 0 where the rank computes none
   double gradient_norm = 0.0;
   bool skipped = false;     // nothing changed: the norm is not finite, or above the limit
-  int64_t num_targets = 0;  // global
+  int64_t num_targets = 0;  // global: what the loss is the mean of
+  int64_t num_tokens = 0;   // global, padding not counted
   int64_t votes = 0;        // ranks whose vote was yes
   FlopsCount flops;         // of this rank's share
   // Seconds by TimeKind, the mean over all ranks: a rank's waits are another's work. All of a step,
@@ -135,7 +136,7 @@ class TrainEngine {
   DecoderInput input_of(int64_t step, int64_t m) const;
   void note(std::string_view activity, int64_t step = -1);
   void note_layer();
-  int64_t load_batch(int64_t num_microbatches, const Fill& fill);
+  void load_batch(int64_t num_microbatches, const Fill& fill, StepResult& result);
   void fill_coefficients(int64_t num_microbatches, int64_t num_targets);
   double local_loss(int64_t num_microbatches);
   void finish(StepResult& result, int64_t step);
