@@ -98,6 +98,7 @@ bool reply(Generator& generator, std::vector<int32_t>& cached, const std::vector
   generate(generator, {fed}, options, [&](int64_t, int32_t id) {
     cached.push_back(id);
     say(decoder.push(id));
+    return true;
   });
   say(decoder.finish());
   return true;

@@ -65,6 +65,7 @@ void run_generate(const GenerateArguments& a) {
     ++made;
     outputs[size_t(sequence)] += piece;
     if (stream) std::cout << piece << std::flush;
+    return true;
   });
   const double elapsed_s =
       std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();

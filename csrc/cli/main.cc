@@ -81,6 +81,7 @@ int main(int argc, char** argv) {
   forja::add_train_command(app);
   forja::add_generate_command(app);
   forja::add_chat_command(app);
+  forja::add_eval_command(app);
   forja::add_tokenize_command(app);
   forja::add_tokenizer_command(app);
   forja::add_plan_command(app);

@@ -267,7 +267,8 @@ Decoder::Hidden Decoder::run_inference(const Context& ctx, const DecoderInput& i
 }
 
 void Decoder::evaluate(const Context& ctx, DecoderInput input, const Tensor& x_in,
-                       const Tensor& x_out, const Tensor& log_probabilities) const {
+                       const Tensor& x_out, const Tensor& log_probabilities,
+                       const Tensor& margins) const {
   ArenaScope scope(*ctx.workspace);
   add_tables(input);
   input.rows.dropout_key = 0;
@@ -275,25 +276,39 @@ void Decoder::evaluate(const Context& ctx, DecoderInput input, const Tensor& x_i
   if (!range_.has_head) return add(ctx, hidden.residual, hidden.branch, x_out);
   Head::Stash stash;
   head_->normalize(ctx, *ctx.workspace, hidden.residual, hidden.branch, stash);
-  head_->forward(ctx, stash.hidden, input.targets, log_probabilities);
+  head_->forward(ctx, stash.hidden, input.targets, log_probabilities, margins);
 }
 
-void Decoder::generate(const Context& ctx, DecoderInput input,
-                       const std::vector<KeyValueCache>& caches,
-                       const std::vector<int64_t>& logit_rows, const Tensor& logits) const {
-  ArenaScope scope(*ctx.workspace);
+Tensor Decoder::hidden_of_rows(const Context& ctx, DecoderInput input,
+                               const std::vector<KeyValueCache>& caches,
+                               const std::vector<int64_t>& rows) const {
   add_tables(input);
   input.rows.dropout_key = 0;
   const Hidden last = run_inference(ctx, input, {}, caches);
   Head::Stash stash;
   head_->normalize(ctx, *ctx.workspace, last.residual, last.branch, stash);
   const Tensor picked =
-      allocate(*ctx.workspace, dtype_, {int64_t(logit_rows.size()), model_.hidden_size});
-  for (size_t i = 0; i < logit_rows.size(); ++i) {
-    const Tensor row = stash.hidden.select(0, logit_rows[i]);
+      allocate(*ctx.workspace, dtype_, {int64_t(rows.size()), model_.hidden_size});
+  for (size_t i = 0; i < rows.size(); ++i) {
+    const Tensor row = stash.hidden.select(0, rows[i]);
     copy_bytes(ctx, picked.select(0, int64_t(i)).data, row.data, row.num_bytes());
   }
-  head_->logits(ctx, picked, logits);
+  return picked;
+}
+
+void Decoder::generate(const Context& ctx, DecoderInput input,
+                       const std::vector<KeyValueCache>& caches,
+                       const std::vector<int64_t>& logit_rows, const Tensor& logits) const {
+  ArenaScope scope(*ctx.workspace);
+  head_->logits(ctx, hidden_of_rows(ctx, input, caches, logit_rows), logits);
+}
+
+void Decoder::score(const Context& ctx, DecoderInput input, const std::vector<int64_t>& scored_rows,
+                    const Tensor& targets, const Tensor& log_probabilities,
+                    const Tensor& margins) const {
+  ArenaScope scope(*ctx.workspace);
+  head_->forward(ctx, hidden_of_rows(ctx, input, {}, scored_rows), targets, log_probabilities,
+                 margins);
 }
 
 int64_t count_parameters(const ModelConfig& model) {

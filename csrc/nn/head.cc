@@ -65,7 +65,8 @@ void Head::normalize(const Context& ctx, Arena& arena, const Tensor& residual, c
 }
 
 void Head::chunk_statistics(const Context& ctx, const Tensor& logits, const Tensor& targets,
-                            const Tensor& lse, const Tensor& log_probabilities) const {
+                            const Tensor& lse, const Tensor& log_probabilities,
+                            const Tensor& margins) const {
   ArenaScope scope(*ctx.workspace);
   const int64_t n = targets.size(0);
   const Tensor maximum = allocate(*ctx.workspace, DType::f32, {n});
@@ -77,20 +78,22 @@ void Head::chunk_statistics(const Context& ctx, const Tensor& logits, const Tens
     fill_value(ctx, maximum, std::numeric_limits<float>::lowest());
     fill_zero(ctx, sums);
   }
+  Tensor largest = maximum;
   if (tp_.size() > 1) {
-    const Tensor largest = allocate(*ctx.workspace, DType::f32, {n});
+    largest = allocate(*ctx.workspace, DType::f32, {n});
     convert(ctx, maximum, largest);
     tp_.all_reduce(ctx, largest, ReduceOp::max, "largest logit");
     rescale_sum_exp(ctx, maximum, largest, sum_exp);
     tp_.all_reduce(ctx, sums, ReduceOp::sum, "softmax sums");
-    log_probability(ctx, largest, sum_exp, target_logit, targets, lse, log_probabilities);
-  } else {
-    log_probability(ctx, maximum, sum_exp, target_logit, targets, lse, log_probabilities);
   }
+  log_probability(ctx, largest, sum_exp, target_logit, targets, lse, log_probabilities);
+  if (!margins.defined()) return;
+  fill_value(ctx, sum_exp, 1.0f);  // of a softmax whose only token is the likeliest one
+  log_probability(ctx, largest, sum_exp, target_logit, targets, largest, margins);
 }
 
 void Head::forward(const Context& ctx, const Tensor& hidden, const Tensor& targets,
-                   const Tensor& log_probabilities) const {
+                   const Tensor& log_probabilities, const Tensor& margins) const {
   ArenaScope scope(*ctx.workspace);
   const Tensor all = tp_.all_rows(*ctx.workspace, hidden);
   tp_.gather(ctx, hidden, all, "head input");
@@ -102,7 +105,8 @@ void Head::forward(const Context& ctx, const Tensor& hidden, const Tensor& targe
     const Tensor z = buffer.slice(0, 0, end - begin);
     logits(ctx, all.slice(0, begin, end), z);
     chunk_statistics(ctx, z, targets.slice(0, begin, end), lse.slice(0, 0, end - begin),
-                     log_probabilities.slice(0, begin, end));
+                     log_probabilities.slice(0, begin, end),
+                     margins.defined() ? margins.slice(0, begin, end) : margins);
   }
 }
 

@@ -62,6 +62,24 @@ Chart loss_chart(const RunData& run) {
   return chart;
 }
 
+// Scores of tasks: accuracies, or perplexities and bits.
+Chart task_chart(const RunData& run, bool accuracies) {
+  Chart chart = accuracies ? make_chart("accuracy", "Tasks: accuracy", "", YAxis::from_zero)
+                           : make_chart("tasks", "Tasks: perplexity", "log scale", YAxis::log);
+  int color = 1;
+  for (const TaskSeries& task : run.tasks) {
+    const auto is = [&](const char* kind) { return task.name.find(kind) != std::string::npos; };
+    if (accuracies ? !is(", acc") : !is("perplexity") && !is("bits_per_byte")) continue;
+    Points points;
+    for (const auto& [step, value] : task.records)
+      if (value >= 0 && (accuracies || value > 0)) points.push_back({double(step), value});
+    if (points.empty()) continue;
+    chart.series.push_back({task.name, color, Stroke::marked, thin_last(points, kSmoothBuckets)});
+    color = color == 5 ? 1 : color + 1;
+  }
+  return chart;
+}
+
 Chart gradient_chart(const RunData& run) {
   Chart chart =
       make_chart("gradient", "Gradient norm", "global, before clipping", YAxis::from_zero);
@@ -156,6 +174,8 @@ Chart time_chart(const RunData& run) {
 std::vector<Chart> make_charts(const RunData& run) {
   std::vector<Chart> charts;
   charts.push_back(loss_chart(run));
+  charts.push_back(task_chart(run, true));
+  charts.push_back(task_chart(run, false));
   charts.push_back(time_chart(run));
   charts.push_back(make_chart("throughput", "Throughput", "tokens/s", YAxis::from_zero));
   add_smoothed(charts.back(), "tokens/s", 1, points_of(run, &StepRecord::tokens_per_s));

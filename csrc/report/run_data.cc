@@ -66,6 +66,8 @@ void add_step(RunData& run, const StepRecord& record) {
     for (EvalSet& set : run.evals) {
       std::erase_if(set.records, [&](const EvalRecord& e) { return e.step >= record.step; });
     }
+    for (TaskSeries& task : run.tasks)
+      std::erase_if(task.records, [&](const auto& r) { return r.first >= record.step; });
   }
   run.steps.push_back(record);
 }
@@ -87,6 +89,23 @@ void add_evals(RunData& run, int64_t step, const json& evals) {
   }
 }
 
+void add_tasks(RunData& run, int64_t step, const json& tasks) {
+  if (!tasks.is_object()) throw std::runtime_error("\"tasks\" is not an object");
+  for (const auto& [task, metrics] : tasks.items()) {
+    if (!metrics.is_object()) throw std::runtime_error("the scores of a task are not an object");
+    for (const auto& item : metrics.items()) {
+      const double value = optional_number(metrics, item.key().c_str());
+      if (item.key().ends_with("_stderr") || !std::isfinite(value)) continue;
+      const std::string name = task + ", " + item.key();
+      auto series = std::find_if(run.tasks.begin(), run.tasks.end(),
+                                 [&](const TaskSeries& s) { return s.name == name; });
+      if (series == run.tasks.end()) series = run.tasks.insert(series, TaskSeries{name, {}});
+      std::erase_if(series->records, [&](const auto& r) { return r.first >= step; });
+      series->records.emplace_back(step, value);
+    }
+  }
+}
+
 // Throws std::exception with what is wrong with the line.
 void add_line(RunData& run, std::string_view text) {
   const json line = json::parse(text.begin(), text.end(), nullptr, false);
@@ -100,6 +119,7 @@ void add_line(RunData& run, std::string_view text) {
   const auto eval = line.find("eval");
   if (eval != line.end()) {
     add_evals(run, step->get<int64_t>(), *eval);
+    if (line.contains("tasks")) add_tasks(run, step->get<int64_t>(), line["tasks"]);
   } else {
     add_step(run, parse_step(step->get<int64_t>(), line));
   }

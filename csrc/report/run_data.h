@@ -49,6 +49,12 @@ struct EvalSet {
   std::vector<EvalRecord> records;  // steps rise
 };
 
+// A score of a task over the run.
+struct TaskSeries {
+  std::string name;                                 // "piqa, acc"
+  std::vector<std::pair<int64_t, double>> records;  // step, value; steps rise
+};
+
 struct RunData {
   std::string name;                    // from run.json, else the name of the directory
   nlohmann::json info;                 // run.json; an empty object where there is none
@@ -58,6 +64,7 @@ struct RunData {
   int64_t sequence_length = 0;
   std::vector<StepRecord> steps;  // steps rise
   std::vector<EvalSet> evals;
+  std::vector<TaskSeries> tasks;
   std::vector<std::string> warnings;
 };
 

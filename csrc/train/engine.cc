@@ -338,10 +338,14 @@ void TrainEngine::fill_coefficients(int64_t num_microbatches, int64_t num_target
   }
 }
 
+bool TrainEngine::has_scores() const {
+  return stages_.back()->decoder->range().has_head && mesh_->coordinates.tp == 0;
+}
+
 // The sum over the micro-batches, where this rank has the head; every tensor-parallel rank of the
 // last stage has the whole of it. Waits for the device.
 double TrainEngine::local_loss(int64_t num_microbatches) {
-  const bool counts = stages_.back()->decoder->range().has_head && mesh_->coordinates.tp == 0;
+  const bool counts = has_scores();
   for (int64_t m = 0; m < num_microbatches && counts; ++m) {
     const Tensor& host = host_inputs_[size_t(m)].log_probabilities;
     copy_bytes(context_, host.data, device_inputs_[size_t(m)].log_probabilities.data,
@@ -431,7 +435,7 @@ void TrainEngine::finish(StepResult& result, int64_t step) {
 // ---- Evaluation
 
 // The first micro-batch through every stage of this rank.
-void TrainEngine::evaluate_microbatch() {
+void TrainEngine::evaluate_microbatch(const Tensor& margins) {
   const int64_t rows = config_.micro_batch_size * config_.sequence_length / mesh_->dims.tp;
   const Schedule& s = schedule(config_.num_microbatches);
   const int rank = mesh_->coordinates.pp;
@@ -452,8 +456,8 @@ void TrainEngine::evaluate_microbatch() {
   for (auto& stage : stages_) {
     const StageRange& range = stage->decoder->range();
     if (!range.has_embedding) transfer(PointToPoint::Kind::recv, in, stage->index - 1);
-    stage->decoder->evaluate(context_, input_of(0, 0), in, out,
-                             device_inputs_[0].log_probabilities);
+    stage->decoder->evaluate(context_, input_of(0, 0), in, out, device_inputs_[0].log_probabilities,
+                             margins);
     if (!range.has_head) transfer(PointToPoint::Kind::send, out, stage->index + 1);
   }
 }
@@ -461,7 +465,7 @@ void TrainEngine::evaluate_microbatch() {
 TrainEngine::Evaluation TrainEngine::evaluate(int64_t num_microbatches, const Fill& fill) {
   double sums[2] = {0.0, 0.0};  // log-probability, targets
   sync_->use_others();
-  const bool counts = stages_.back()->decoder->range().has_head && mesh_->coordinates.tp == 0;
+  const bool counts = has_scores();
   for (int64_t m = 0; m < num_microbatches; ++m) {
     Inputs& in = host_inputs_[0];
     in.sequences = fill(m, in.batch);
@@ -473,6 +477,21 @@ TrainEngine::Evaluation TrainEngine::evaluate(int64_t num_microbatches, const Fi
   mesh_->world->all_reduce(make_tensor(sums, DType::f64, {2}), ReduceOp::sum, {"evaluation"})
       .wait();
   return {sums[0], int64_t(sums[1])};
+}
+
+void TrainEngine::score(int64_t num_microbatches, const Fill& fill, const OnScores& on_scores) {
+  sync_->use_others();
+  // Evaluation reads no coefficients: their memory takes the margins.
+  Inputs &host = host_inputs_[0], &device = device_inputs_[0];
+  for (int64_t m = 0; m < num_microbatches; ++m) {
+    host.sequences = fill(m, host.batch);
+    upload(0);
+    evaluate_microbatch(device.coefficients);
+    for (const auto& values : {&Inputs::log_probabilities, &Inputs::coefficients})
+      copy_bytes(context_, (host.*values).data, (device.*values).data, (host.*values).num_bytes());
+    synchronize(context_);  // on every rank: the host's batch is written anew
+    if (has_scores()) on_scores(m, host.log_probabilities, host.coefficients);
+  }
 }
 
 }  // namespace forja

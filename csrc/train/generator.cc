@@ -68,6 +68,18 @@ Generator::Generator(const ModelConfig& model, DType dtype, int64_t num_sequence
   load(loading, store_);
 }
 
+template <class Body>
+auto Generator::with_workspace(const Body& body) {
+  Arena plan("plan");
+  body(Context{{}, &plan});
+  if (!workspace_ || workspace_->capacity_bytes() < plan.peak_bytes()) {
+    workspace_.reset();  // its memory may be needed
+    workspace_ = std::make_unique<Arena>("generation workspace", Device{}, plan.peak_bytes());
+  }
+  workspace_->release(0);
+  return body(Context{{}, workspace_.get()});
+}
+
 void Generator::reset() { std::fill(lengths_.begin(), lengths_.end(), 0); }
 
 Tensor Generator::append(const std::vector<Append>& entries) {
@@ -78,13 +90,8 @@ Tensor Generator::append(const std::vector<Append>& entries) {
     if (grown > max_tokens_) fail_input("a sequence of {} tokens, room for {}", grown, max_tokens_);
     num_rows += int64_t(entry.tokens.size());
   }
-  Arena plan("plan");
-  run(Context{{}, &plan}, entries, num_rows);
-  if (!workspace_ || workspace_->capacity_bytes() < plan.peak_bytes()) {
-    workspace_ = std::make_unique<Arena>("generation workspace", Device{}, plan.peak_bytes());
-  }
-  workspace_->release(0);
-  const Tensor logits = run(Context{{}, workspace_.get()}, entries, num_rows);
+  const Tensor logits =
+      with_workspace([&](const Context& ctx) { return run(ctx, entries, num_rows); });
   for (const Append& entry : entries)
     lengths_[size_t(entry.sequence)] += int64_t(entry.tokens.size());
   return logits;
@@ -123,9 +130,85 @@ Tensor Generator::run(const Context& ctx, const std::vector<Append>& entries, in
   return logits;
 }
 
+namespace {
+
+// The inputs of requests packed into rows, and which rows are scored.
+struct PackedRequests {
+  std::vector<int32_t> tokens, positions;  // of each row
+  std::vector<int32_t> sequences;          // q_begin, q_length, k_begin, k_length of each input
+  std::vector<int64_t> rows;               // scored, of one request after the other
+  std::vector<int32_t> targets;            // of these
+
+  explicit PackedRequests(const std::vector<Generator::ScoreRequest>& requests) {
+    const std::vector<int32_t>* last = nullptr;
+    int64_t begin = 0;
+    for (const Generator::ScoreRequest& request : requests) {
+      const std::vector<int32_t>& all = request.tokens;
+      const int64_t length = int64_t(all.size()) - 1;
+      FORJA_CHECK(request.num_targets >= 1 && request.num_targets <= length,
+                  "{} targets in a text of {} tokens", request.num_targets, all.size());
+      const bool shared = last && last->size() == all.size() &&
+                          std::equal(all.begin(), all.end() - 1, last->begin());
+      if (!shared) {
+        begin = int64_t(tokens.size());
+        tokens.insert(tokens.end(), all.begin(), all.end() - 1);
+        for (int64_t i = 0; i < length; ++i) positions.push_back(int32_t(i));
+        for (const int64_t bound : {begin, length, begin, length})
+          sequences.push_back(int32_t(bound));
+      }
+      for (int64_t i = length - request.num_targets; i < length; ++i) {
+        rows.push_back(begin + i);
+        targets.push_back(all[size_t(i) + 1]);
+      }
+      last = &all;
+    }
+  }
+};
+
+Tensor in_workspace(const Context& ctx, const std::vector<int32_t>& values,
+                    std::initializer_list<int64_t> shape) {
+  const Tensor out = allocate(*ctx.workspace, DType::i32, shape);
+  if (!ctx.planning()) std::copy(values.begin(), values.end(), out.ptr<int32_t>());
+  return out;
+}
+
+}  // namespace
+
+std::vector<Generator::Score> Generator::score(const std::vector<ScoreRequest>& requests) {
+  for (const ScoreRequest& request : requests) {
+    if (int64_t(request.tokens.size()) > max_tokens_ + 1)
+      fail_input("a text of {} tokens, room for {}", request.tokens.size(), max_tokens_ + 1);
+  }
+  const PackedRequests packed(requests);
+  const int64_t num_rows = int64_t(packed.tokens.size()), num_scored = int64_t(packed.rows.size());
+  const Tensor results = with_workspace([&](const Context& ctx) {
+    const Tensor out = allocate(*ctx.workspace, DType::f32, {2, num_scored});
+    DecoderInput input;
+    input.tokens = in_workspace(ctx, packed.tokens, {num_rows});
+    input.rows.positions = in_workspace(ctx, packed.positions, {num_rows});
+    input.rows.sequences =
+        in_workspace(ctx, packed.sequences, {int64_t(packed.sequences.size()) / 4, 4});
+    decoder_.score(ctx, input, packed.rows, in_workspace(ctx, packed.targets, {num_scored}),
+                   out.select(0, 0), out.select(0, 1));
+    return out;
+  });
+  const float* log_probability = results.ptr<float>();
+  const float* margin = log_probability + num_scored;
+  std::vector<Score> scores;
+  int64_t at = 0;
+  for (const ScoreRequest& request : requests) {
+    Score& score = scores.emplace_back();
+    for (const int64_t end = at + request.num_targets; at < end; ++at) {
+      score.log_probability += double(log_probability[at]);
+      score.greedy = score.greedy && margin[at] >= 0.0f;
+    }
+  }
+  return scores;
+}
+
 void generate(Generator& generator, const std::vector<std::vector<int32_t>>& prompts,
               const GenerateOptions& options,
-              const std::function<void(int64_t, int32_t)>& on_token) {
+              const std::function<bool(int64_t, int32_t)>& on_token) {
   std::vector<Generator::Append> next;
   for (size_t i = 0; i < prompts.size(); ++i) next.push_back({int64_t(i), prompts[i]});
   for (int64_t made = 0; made < options.max_new_tokens && !next.empty(); ++made) {
@@ -137,8 +220,9 @@ void generate(Generator& generator, const std::vector<std::vector<int32_t>>& pro
                                          uint64_t(sequence), generator.length(sequence));
       if (std::find(options.stop.begin(), options.stop.end(), token) != options.stop.end())
         continue;
-      on_token(sequence, token);
-      if (generator.length(sequence) < generator.max_tokens()) alive.push_back({sequence, {token}});
+      const bool goes_on = on_token(sequence, token);
+      if (goes_on && generator.length(sequence) < generator.max_tokens())
+        alive.push_back({sequence, {token}});
     }
     next = std::move(alive);
   }

@@ -35,13 +35,16 @@ void MetricsLog::add(const StepMetrics& m) {
   log_.add(line.dump());
 }
 
-void MetricsLog::add(int64_t step, const std::map<std::string, EvaluationMetrics>& evaluations) {
+void MetricsLog::add(int64_t step, const std::map<std::string, EvaluationMetrics>& evaluations,
+                     const TaskMetrics& tasks) {
   Json line = {{"step", step}, {"eval", Json::object()}};
   for (const auto& [name, e] : evaluations) {
     line["eval"][name] = {{"loss", number(e.loss)},
                           {"perplexity", number(std::exp(e.loss))},
                           {"tokens", e.num_targets}};
   }
+  for (const auto& [name, metrics] : tasks)
+    for (const auto& [metric, value] : metrics) line["tasks"][name][metric] = number(value);
   log_.add(line.dump());
 }
 

@@ -135,11 +135,24 @@ void OptimizerConfig::visit(ConfigVisitor& v) {
     v.fault("schedule", fmt::format("min_lr {} is above lr {}", schedule.min_lr, lr));
 }
 
+void EvalTaskConfig::visit(ConfigVisitor& v) {
+  v.field("name", name, "A built-in task of forja eval, but none that generates texts.");
+  v.path("file", file, "Or the YAML file of a task of one's own.");
+  v.path("path", path, "Its data: a file or a folder.");
+  v.field("limit", limit, "Documents of each file; 0 means all.", not_negative<int64_t>());
+  v.field("num_fewshot", num_fewshot, "Examples before each document; -1 means as the task says.",
+          between(int64_t(-1), int64_t(1000)));
+  if (!v.reading()) return;
+  if (name.empty() == file.empty()) v.fault("name", "give name, or file for a task of your own");
+  if (path.empty()) v.fault("path", "expected the path of the task's data");
+}
+
 void EvalConfig::visit(ConfigVisitor& v) {
   v.field("every", every, "Steps between evaluations; 0 means only at the end.",
           not_negative<int64_t>());
   v.field("batches", batches, "Global batches of each validation set in an evaluation.",
           positive<int64_t>());
+  v.list("tasks", tasks, "Tasks that are scored too, at the same steps (docs/evaluation.md).");
 }
 
 void CheckpointConfig::visit(ConfigVisitor& v) {

@@ -28,10 +28,15 @@ void RunOutputs::record(const StepMetrics& m) {
   tensorboard_->add_scalar("memory/bytes", m.step, double(m.memory_bytes));
 }
 
-void RunOutputs::record(int64_t step, const std::map<std::string, EvaluationMetrics>& evaluations) {
+void RunOutputs::record(int64_t step, const std::map<std::string, EvaluationMetrics>& evaluations,
+                        const TaskMetrics& tasks) {
   if (!writes_) return;
-  metrics_->add(step, evaluations);
+  metrics_->add(step, evaluations, tasks);
   for (const auto& [name, e] : evaluations) tensorboard_->add_scalar("loss/" + name, step, e.loss);
+  for (const auto& [name, metrics] : tasks)
+    for (const auto& [metric, value] : metrics)
+      if (!metric.ends_with("_stderr"))
+        tensorboard_->add_scalar("eval/" + name + "/" + metric, step, value);
 }
 
 void RunOutputs::record_ranks(const std::string& line) {

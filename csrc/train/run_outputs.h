@@ -22,7 +22,8 @@ class RunOutputs {
   // back.
   void open(int64_t last_step);
   void record(const StepMetrics& metrics);
-  void record(int64_t step, const std::map<std::string, EvaluationMetrics>& evaluations);
+  void record(int64_t step, const std::map<std::string, EvaluationMetrics>& evaluations,
+              const TaskMetrics& tasks);
   // A line of ranks.jsonl, which is made with its first one.
   void record_ranks(const std::string& line);
   // At the end of a step; all: also what may wait.

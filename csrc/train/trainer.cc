@@ -19,6 +19,7 @@
 #include "csrc/train/run_lock.h"
 #include "csrc/train/run_outputs.h"
 #include "csrc/train/run_saver.h"
+#include "csrc/train/run_tasks.h"
 #include "csrc/train/run_watch.h"
 #include "csrc/train/sample_datasets.h"
 #include "csrc/train/spike_guard.h"
@@ -92,6 +93,7 @@ class Trainer {
         rank_watch_(config.train.compare_ranks_every, engine_config_.device, dims_, world),
         data_(make_data()),
         train_data_(open_training_data(data_, uint64_t(config.train.seed))),
+        tasks_(config),
         loader_(config_, world.communicator()),
         outputs_(directory_, world.rank() == 0) {
     note("opening the data");
@@ -424,7 +426,12 @@ class Trainer {
       log_info("step {}: {} loss {:.4f}, perplexity {:.2f}", state_.step, name, loss,
                std::exp(loss));
     }
-    if (!results.empty()) outputs_.record(state_.step, results);
+    const TaskMetrics tasks = tasks_.evaluate(*engine_, mesh_);
+    for (const auto& [task, metrics] : tasks)
+      for (const auto& [metric, value] : metrics)
+        if (!metric.ends_with("_stderr"))
+          log_info("step {}: {} {} {:.4f}", state_.step, task, metric, value);
+    if (!results.empty() || !tasks.empty()) outputs_.record(state_.step, results, tasks);
   }
 
   void write_run_json() {
@@ -480,6 +487,7 @@ class Trainer {
   DataConfig data_;  // the configured one, files of samples replaced by their datasets
   SampleStream train_data_;
   std::vector<SampleStream> valid_data_;
+  RunTasks tasks_;
   RunLoader loader_;
   RunOutputs outputs_;
   std::unique_ptr<TrainEngine> engine_;

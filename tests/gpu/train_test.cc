@@ -27,6 +27,8 @@ void expect_follows(Layout layout, double bound, const MakeRanks& make_ranks = n
     EXPECT_NEAR(found.norms[i] / expected.norms[i], 1.0, 10 * bound) << "step " << i + 1;
   }
   EXPECT_NEAR(found.evaluation / expected.evaluation, 1.0, bound);
+  EXPECT_LT(expected.margin, 0.0);
+  EXPECT_NEAR(found.margin / expected.margin, 1.0, bound);
   EXPECT_EQ(found.initial.size(), expected.initial.size());
   for (const auto& [name, values] : expected.initial)
     EXPECT_LT(

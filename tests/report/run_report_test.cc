@@ -304,6 +304,28 @@ TEST(RunReport, TheLaterOfTwoEqualStepsHolds) {
   EXPECT_NEAR(run.evals[0].records[0].perplexity, std::exp(8.0), 1e-6);
 }
 
+TEST(RunReport, ScoresOfTasksAreDrawn) {
+  TemporaryDirectory folder;
+  write_text(folder.file("metrics.jsonl"),
+             "{\"step\":1,\"loss\":5}\n"
+             "{\"step\":1,\"eval\":{},\"tasks\":{\"piqa\":{\"acc\":0.5,\"acc_stderr\":0.1},"
+             "\"text\":{\"bits_per_byte\":2.5}}}\n"
+             "{\"step\":2,\"loss\":4}\n"
+             "{\"step\":2,\"eval\":{},\"tasks\":{\"piqa\":{\"acc\":0.75},\"x\":{\"acc\":null}}}\n"
+             "{\"step\":2,\"eval\":{},\"tasks\":7}\n");
+  const RunData run = read_run(folder.path());
+  ASSERT_EQ(run.tasks.size(), 2u);
+  EXPECT_TRUE(contains(run.warnings.back(), "line 5: \"tasks\" is not an object"));
+  const std::string html = render_run_report(folder.path());
+  const json data = page_data(html);
+  const json& accuracy = data["charts"]["accuracy"]["series"];
+  ASSERT_EQ(accuracy.size(), 1u);
+  EXPECT_EQ(accuracy[0]["y"], json({0.5, 0.75}));
+  EXPECT_EQ(data["charts"]["tasks"]["series"][0]["x"], json({1}));
+  for (const char* name : {"piqa, acc", "text, bits_per_byte"})
+    EXPECT_TRUE(contains(html, name)) << name;
+}
+
 TEST(RunReport, WrongDirectoriesAreErrors) {
   TemporaryDirectory folder;
   const auto message = [&](const std::string& directory) {

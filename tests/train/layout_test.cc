@@ -19,7 +19,8 @@ double relative(double found, double expected) { return std::fabs(found / expect
 // The worst of all relative errors.
 double compare(const Result& found, const Result& expected, const std::string& name,
                double weight_bound = 1e-5) {
-  double worst = relative(found.evaluation, expected.evaluation);
+  double worst = std::max(relative(found.evaluation, expected.evaluation),
+                          relative(found.margin, expected.margin));
   for (size_t s = 0; s < expected.losses.size(); ++s) {
     worst = std::max({worst, relative(found.losses[s], expected.losses[s]),
                       relative(found.norms[s], expected.norms[s])});

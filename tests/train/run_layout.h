@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 #include <omp.h>
 
+#include <cmath>
 #include <functional>
 #include <map>
 #include <memory>
@@ -24,6 +25,7 @@ constexpr double kLearningRate = 1e-3;
 struct Result {
   std::vector<double> losses, norms;
   double evaluation = 0.0;
+  double margin = 0.0;  // the sum of what engine.score() gives
   std::map<std::string, std::vector<float>> initial, final;
 };
 
@@ -88,6 +90,20 @@ inline Result train(const Layout& layout, const MakeRanks& make_ranks = nullptr)
     }
     const auto sums = engine.evaluate(config.num_microbatches, fill_of(99));
     if (world.rank() == 0) result.evaluation = -sums.sum_log_probability / double(sums.num_targets);
+    double scored = 0.0, margin = 0.0;  // of this rank; rows without a target count 0
+    engine.score(config.num_microbatches, fill_of(99),
+                 [&](int64_t, const Tensor& log_probabilities, const Tensor& margins) {
+                   for (int64_t i = 0; i < layout.length; ++i) {
+                     scored += double(log_probabilities.ptr<float>()[i]);
+                     margin += double(margins.ptr<float>()[i]);
+                   }
+                 });
+    for (double* sum : {&scored, &margin})
+      world.communicator()
+          .all_reduce(make_tensor(sum, DType::f64, {1}), ReduceOp::sum, {"scores"})
+          .wait();
+    EXPECT_NEAR(scored, sums.sum_log_probability, 1e-9 * std::abs(scored));
+    if (world.rank() == 0) result.margin = margin;
     collect(engine, mutex, result.final);
     EXPECT_EQ(engine.memory_used(), plan) << "rank " << world.rank();
     // Every product of a step on a GPU was met while planning.

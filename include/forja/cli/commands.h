@@ -12,6 +12,7 @@ namespace forja {
 void add_train_command(CLI::App& app);
 void add_generate_command(CLI::App& app);
 void add_chat_command(CLI::App& app);
+void add_eval_command(CLI::App& app);
 void add_tokenize_command(CLI::App& app);
 void add_tokenizer_command(CLI::App& app);
 void add_plan_command(CLI::App& app);

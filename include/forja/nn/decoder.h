@@ -79,14 +79,19 @@ class Decoder {
   void backward(const Context& ctx, Arena& made, DecoderInput input, DecoderStash& stash,
                 BackwardPart part) const;
 
-  // Evaluation: nothing is kept. x_in, x_out [n, E] as between stages (undefined at the ends).
+  // Evaluation: nothing is kept. x_in, x_out [n, E] as between stages (undefined at the ends);
+  // log_probabilities and margins as Head::forward gives them.
   void evaluate(const Context& ctx, DecoderInput input, const Tensor& x_in, const Tensor& x_out,
-                const Tensor& log_probabilities) const;
+                const Tensor& log_probabilities, const Tensor& margins = {}) const;
 
   // Generation: rows of new tokens, whose keys and values go to the caches (one a layer, or none);
   // logits [R, V] fp32 of the rows `logit_rows`.
   void generate(const Context& ctx, DecoderInput input, const std::vector<KeyValueCache>& caches,
                 const std::vector<int64_t>& logit_rows, const Tensor& logits) const;
+  // Scoring: log_probabilities and margins [R] fp32 (see Head::forward) of the targets [R] int32 of
+  // the rows `scored_rows`, in which a row may be several times.
+  void score(const Context& ctx, DecoderInput input, const std::vector<int64_t>& scored_rows,
+             const Tensor& targets, const Tensor& log_probabilities, const Tensor& margins) const;
 
   const ModelConfig& config() const { return model_; }
   const StageRange& range() const { return range_; }
@@ -116,6 +121,10 @@ class Decoder {
   };
   Hidden run_inference(const Context& ctx, const DecoderInput& input, const Tensor& x_in,
                        const std::vector<KeyValueCache>& caches) const;
+  // After the final norm, of some rows: [R, E], from the workspace.
+  Tensor hidden_of_rows(const Context& ctx, DecoderInput input,
+                        const std::vector<KeyValueCache>& caches,
+                        const std::vector<int64_t>& rows) const;
   void add_tables(DecoderInput& input) const;
 
   ModelConfig model_;

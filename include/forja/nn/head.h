@@ -32,8 +32,10 @@ class Head {
                  Stash& stash) const;
 
   // log_probabilities [N] fp32 of targets [N] int32 (negative: none, gives 0), from hidden [n, E].
+  // margins [N] fp32 (may be undefined): the target's logit less the largest one, 0 where no token
+  // is likelier.
   void forward(const Context& ctx, const Tensor& hidden, const Tensor& targets,
-               const Tensor& log_probabilities) const;
+               const Tensor& log_probabilities, const Tensor& margins = {}) const;
 
   // The same, and the gradient of -sum coefficient[N] log_probability[N]: d_hidden [n, E], and into
   // the weight's gradient.
@@ -55,7 +57,8 @@ class Head {
   int64_t first_word() const;
   int64_t num_words() const;
   void chunk_statistics(const Context& ctx, const Tensor& logits, const Tensor& targets,
-                        const Tensor& lse, const Tensor& log_probabilities) const;
+                        const Tensor& lse, const Tensor& log_probabilities,
+                        const Tensor& margins = {}) const;
 
   TensorParallel tp_;
   Norm norm_;

@@ -112,7 +112,14 @@ class TrainEngine {
   };
   // Sums over every rank.
   Evaluation evaluate(int64_t num_microbatches, const Fill& fill);
+  // Log-probabilities and margins (see Head::forward), [N] fp32 on the host, of each micro-batch's
+  // targets: on one rank of every dp coordinate, the one where the model ends. Collective; every
+  // rank gives as many micro-batches.
+  using OnScores =
+      std::function<void(int64_t m, const Tensor& log_probabilities, const Tensor& margins)>;
+  void score(int64_t num_microbatches, const Fill& fill, const OnScores& on_scores);
 
+  int64_t micro_batch_size() const { return config_.micro_batch_size; }
   const Context& context() const { return context_; }
   ParameterStore& store() { return store_; }
   Optimizer& optimizer() { return *optimizer_; }
@@ -132,7 +139,8 @@ class TrainEngine {
   std::vector<std::vector<Tensor>> make_inputs();
   Arena* snapshot_arena();
   void run_planning_step();
-  void evaluate_microbatch();
+  void evaluate_microbatch(const Tensor& margins = {});
+  bool has_scores() const;
   DecoderInput input_of(int64_t step, int64_t m) const;
   void note(std::string_view activity, int64_t step = -1);
   void note_layer();

@@ -46,11 +46,28 @@ class Generator {
   };
   Tensor append(const std::vector<Append>& entries);
 
+  // A text whose last num_targets tokens (at least 1, fewer than all) are scored, each given those
+  // before it.
+  struct ScoreRequest {
+    std::vector<int32_t> tokens;
+    int64_t num_targets = 0;
+  };
+  struct Score {
+    double log_probability = 0.0;  // the sum over the targets
+    bool greedy = true;            // every target is the likeliest token
+  };
+  // The scores of all requests, in one pass. Neighbours that differ only in their last token are
+  // computed once. Texts are of at most max_tokens + 1 tokens. The cache stays as it is.
+  std::vector<Score> score(const std::vector<ScoreRequest>& requests);
+
   int64_t length(int64_t sequence) const { return lengths_[size_t(sequence)]; }
   int64_t max_tokens() const { return max_tokens_; }
   const ModelConfig& model() const { return decoder_.config(); }
 
  private:
+  // Runs `body` to find out its memory, then with it in the workspace.
+  template <class Body>
+  auto with_workspace(const Body& body);
   Tensor run(const Context& ctx, const std::vector<Append>& entries, int64_t num_rows);
 
   int64_t max_tokens_;
@@ -68,10 +85,10 @@ struct GenerateOptions {
   std::vector<int32_t> stop;  // ids that end a sequence
 };
 
-// Continues every prompt; on_token(sequence, id) for each new token, stop tokens not included.
-// Prompts must not be empty.
+// Continues every prompt; on_token(sequence, id) for each new token, stop tokens not included: does
+// the sequence go on? Prompts must not be empty.
 void generate(Generator& generator, const std::vector<std::vector<int32_t>>& prompts,
               const GenerateOptions& options,
-              const std::function<void(int64_t, int32_t)>& on_token);
+              const std::function<bool(int64_t, int32_t)>& on_token);
 
 }  // namespace forja

@@ -31,6 +31,9 @@ struct EvaluationMetrics {
   int64_t num_targets = 0;
 };
 
+// By task and metric ("acc", "acc_stderr").
+using TaskMetrics = std::map<std::string, std::map<std::string, double>>;
+
 class MetricsLog {
  public:
   // Goes on after `last_step`, as a StepLog does.
@@ -38,7 +41,8 @@ class MetricsLog {
 
   // Into memory, until flush().
   void add(const StepMetrics& metrics);
-  void add(int64_t step, const std::map<std::string, EvaluationMetrics>& evaluations);
+  void add(int64_t step, const std::map<std::string, EvaluationMetrics>& evaluations,
+           const TaskMetrics& tasks);
   void flush() { log_.flush(); }
 
  private:

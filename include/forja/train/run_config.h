@@ -72,9 +72,19 @@ struct OptimizerConfig {
   DType moment_dtype() const { return state_dtype == "bf16" ? DType::bf16 : DType::f32; }
 };
 
+struct EvalTaskConfig {
+  std::string name;  // of a built-in task, or
+  std::string file;  // that describes one
+  std::string path;
+  int64_t limit = 0;
+  int64_t num_fewshot = -1;
+  void visit(ConfigVisitor& v);
+};
+
 struct EvalConfig {
   int64_t every = 0;
   int64_t batches = 50;
+  std::vector<EvalTaskConfig> tasks;
   void visit(ConfigVisitor& v);
 };
 
