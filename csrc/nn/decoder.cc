@@ -176,6 +176,10 @@ void Decoder::forward(const Context& ctx, Arena& stash_arena, DecoderInput input
   if (!range_.has_head) return add(ctx, residual, branch, stash.output);
   head_->normalize(ctx, stash_arena, residual, branch, stash.head);
   stash.head.d_hidden = allocate(stash_arena, dtype_, {n, e});
+  if (input.weigh) {
+    head_->forward(ctx, stash.head.hidden, input.targets, log_probabilities);
+    input.weigh();
+  }
   head_->forward_backward(ctx, stash.head.hidden, input.targets, input.coefficients,
                           log_probabilities, stash.head.d_hidden);
 }

@@ -282,7 +282,7 @@ void TrainEngine::run_planning_step() {
   }
   sync_->finish_gradients(context_);
   optimizer_->step(context_, 1.0, *mesh_->copy, times_);
-  evaluate_microbatch();
+  evaluate_microbatch(0, true);
 }
 
 MemoryPlan TrainEngine::memory_used() const {
@@ -300,31 +300,38 @@ MemoryPlan TrainEngine::memory_used() const {
 
 // ---- A step
 
-DecoderInput TrainEngine::input_of(int64_t step, int64_t m) const {
+DecoderInput TrainEngine::input_of(int64_t step, int64_t m) {
   const Inputs& in = device_inputs_[size_t(m)];
   DecoderInput input{in.batch.tokens, in.batch.targets, in.coefficients, {}};
   input.rows.positions = in.batch.positions;
   input.rows.sequences = in.sequences;
-  input.rows.dropout_key = mix_key(mix_key(config_.seed, kDropoutStream), uint64_t(step));
   input.rows.first_row = in.first_row;
+  // What a pair is worth is found by what the model says without dropout.
+  if (!config_.preference.is_on()) {
+    input.rows.dropout_key = mix_key(mix_key(config_.seed, kDropoutStream), uint64_t(step));
+  } else {
+    input.weigh = [this, m] { weigh(m); };
+  }
   return input;
 }
 
 void TrainEngine::load_batch(int64_t num_microbatches, const Fill& fill, StepResult& result) {
   FORJA_CHECK(num_microbatches <= int64_t(host_inputs_.size()), "{} micro-batches, room for {}",
               num_microbatches, host_inputs_.size());
-  int64_t counts[2] = {0, 0};  // targets, tokens
+  int64_t counts[3] = {0, 0, 0};  // targets, tokens, pairs
   for (int64_t m = 0; m < num_microbatches; ++m) {
     Inputs& in = host_inputs_[size_t(m)];
     in.sequences = fill(m, in.batch);
     counts[0] += num_targets_of(in.batch);
     counts[1] += num_tokens_of(in.batch);
+    counts[2] += without_padding(in.batch, in.sequences).size(0) / 2;
   }
-  times_.wait(mesh_->dp->all_reduce(make_tensor(counts, DType::i64, {2}), ReduceOp::sum,
+  times_.wait(mesh_->dp->all_reduce(make_tensor(counts, DType::i64, {3}), ReduceOp::sum,
                                     {"number of targets"}),
               TimeKind::wait_dp);
   result.num_targets = counts[0];
   result.num_tokens = counts[1];
+  pair_weight_ = counts[2] > 0 ? 1.0 / double(counts[2]) : 0.0;
 }
 
 void TrainEngine::fill_coefficients(int64_t num_microbatches, int64_t num_targets) {
@@ -338,20 +345,56 @@ void TrainEngine::fill_coefficients(int64_t num_microbatches, int64_t num_target
   }
 }
 
-bool TrainEngine::has_scores() const {
-  return stages_.back()->decoder->range().has_head && mesh_->coordinates.tp == 0;
+bool TrainEngine::has_head() const { return stages_.back()->decoder->range().has_head; }
+bool TrainEngine::has_scores() const { return has_head() && mesh_->coordinates.tp == 0; }
+
+// To the host; to be waited for.
+void TrainEngine::download_log_probabilities(int64_t m) {
+  const Tensor& host = host_inputs_[size_t(m)].log_probabilities;
+  copy_bytes(context_, host.data, device_inputs_[size_t(m)].log_probabilities.data,
+             host.num_bytes());
+}
+
+// Of a micro-batch whose log-probabilities are there. Waits for the device.
+std::vector<Answer> TrainEngine::local_answers(int64_t m) {
+  download_log_probabilities(m);
+  synchronize(context_);
+  const Inputs& in = host_inputs_[size_t(m)];
+  return answers_of(in.batch.targets, in.log_probabilities,
+                    without_padding(in.batch, in.sequences));
+}
+
+// What the model without its adapters says of the step's pairs.
+void TrainEngine::refer(int64_t num_microbatches) {
+  const TimeSplit::Scope time(times_, TimeKind::forward);
+  reference_.assign(size_t(num_microbatches), {});
+  for (int64_t m = 0; m < num_microbatches; ++m) {
+    evaluate_microbatch(m, false);
+    if (has_head()) reference_[size_t(m)] = local_answers(m);
+  }
+}
+
+// Sets the coefficients of a micro-batch by its log-probabilities; every tensor-parallel rank has
+// all of them, and computes the same.
+void TrainEngine::weigh(int64_t m) {
+  if (context_.planning()) return;
+  const std::vector<Answer> answers = local_answers(m);
+  const Inputs& in = host_inputs_[size_t(m)];
+  const PreferenceSums sums =
+      preference_loss(config_.preference, answers, reference_[size_t(m)], pair_weight_,
+                      in.batch.targets, without_padding(in.batch, in.sequences), in.coefficients);
+  if (mesh_->coordinates.tp == 0) preference_.add(sums);
+  copy_bytes(context_, device_inputs_[size_t(m)].coefficients.data, in.coefficients.data,
+             in.coefficients.num_bytes());
 }
 
 // The sum over the micro-batches, where this rank has the head; every tensor-parallel rank of the
 // last stage has the whole of it. Waits for the device.
 double TrainEngine::local_loss(int64_t num_microbatches) {
   const bool counts = has_scores();
-  for (int64_t m = 0; m < num_microbatches && counts; ++m) {
-    const Tensor& host = host_inputs_[size_t(m)].log_probabilities;
-    copy_bytes(context_, host.data, device_inputs_[size_t(m)].log_probabilities.data,
-               host.num_bytes());
-  }
+  for (int64_t m = 0; m < num_microbatches && counts; ++m) download_log_probabilities(m);
   synchronize(context_);
+  if (config_.preference.is_on()) return preference_.loss;
   double loss = 0.0;
   for (int64_t m = 0; m < num_microbatches && counts; ++m) {
     const Tensor& values = host_inputs_[size_t(m)].log_probabilities;
@@ -381,6 +424,8 @@ StepResult TrainEngine::step(int64_t step, double lr, int64_t num_microbatches, 
     store_.clear_gradients(context_);
   }
   sync_->use_others();
+  preference_ = {};
+  if (config_.preference.is_on()) refer(num_microbatches);
   work_->step = step;
   executor_->run(schedule(num_microbatches), step);
   note("optimizer");
@@ -417,13 +462,20 @@ void TrainEngine::finish(StepResult& result, int64_t step) {
   // The norm is the first rank's: copies of the model may sum it in another order (nccl), and what
   // is decided by it must be the same everywhere.
   const bool first = mesh_->world->rank() == 0;
-  double values[3] = {result.loss, vote_ && vote_() ? 1.0 : 0.0,
-                      first ? result.gradient_norm : 0.0};
-  sum(values, 3);
-  result.loss = values[0];
+  double values[7] = {result.loss,
+                      vote_ && vote_() ? 1.0 : 0.0,
+                      first ? result.gradient_norm : 0.0,
+                      preference_.chosen_reward,
+                      preference_.rejected_reward,
+                      preference_.num_accurate,
+                      preference_.num_pairs};
+  sum(values, std::size(values));
   result.votes = int64_t(values[1]);
   result.gradient_norm = values[2];
-  result.loss /= double(std::max<int64_t>(result.num_targets, 1));
+  result.preference = PreferenceSums{values[0], values[3], values[4], values[5], values[6]}.mean();
+  result.loss = config_.preference.is_on()
+                    ? result.preference.loss
+                    : values[0] / double(std::max<int64_t>(result.num_targets, 1));
   times_.finish();
   for (size_t i = 0; i < TimeSplit::kKinds; ++i) {
     result.rank_time_s[i] = times_.seconds(TimeKind(i));
@@ -434,8 +486,8 @@ void TrainEngine::finish(StepResult& result, int64_t step) {
 
 // ---- Evaluation
 
-// The first micro-batch through every stage of this rank.
-void TrainEngine::evaluate_microbatch(const Tensor& margins) {
+// A micro-batch through every stage of this rank.
+void TrainEngine::evaluate_microbatch(int64_t m, bool adapters, const Tensor& margins) {
   const int64_t rows = config_.micro_batch_size * config_.sequence_length / mesh_->dims.tp;
   const Schedule& s = schedule(config_.num_microbatches);
   const int rank = mesh_->coordinates.pp;
@@ -456,27 +508,40 @@ void TrainEngine::evaluate_microbatch(const Tensor& margins) {
   for (auto& stage : stages_) {
     const StageRange& range = stage->decoder->range();
     if (!range.has_embedding) transfer(PointToPoint::Kind::recv, in, stage->index - 1);
-    stage->decoder->evaluate(context_, input_of(0, 0), in, out, device_inputs_[0].log_probabilities,
+    DecoderInput input = input_of(0, m);
+    input.rows.adapters = adapters;
+    stage->decoder->evaluate(context_, input, in, out, device_inputs_[size_t(m)].log_probabilities,
                              margins);
     if (!range.has_head) transfer(PointToPoint::Kind::send, out, stage->index + 1);
   }
 }
 
 TrainEngine::Evaluation TrainEngine::evaluate(int64_t num_microbatches, const Fill& fill) {
-  double sums[2] = {0.0, 0.0};  // log-probability, targets
+  double sums[7] = {};  // log-probability, targets, and those of preferences
   sync_->use_others();
-  const bool counts = has_scores();
+  const bool counts = has_scores(), pairs = config_.preference.is_on();
+  preference_ = {};
   for (int64_t m = 0; m < num_microbatches; ++m) {
     Inputs& in = host_inputs_[0];
     in.sequences = fill(m, in.batch);
     upload(0);
-    evaluate_microbatch();
-    sums[0] -= local_loss(1);
+    if (pairs) refer(1);
+    evaluate_microbatch(0, true);
+    if (pairs && counts) {
+      preference_.add(preference_loss(config_.preference, local_answers(0), reference_[0], 0.0,
+                                      in.batch.targets, {}, {}));
+    }
+    sums[0] -= local_loss(1);  // waits, on every rank: the host's batch is written anew
     if (counts) sums[1] += double(num_targets_of(in.batch));
   }
-  mesh_->world->all_reduce(make_tensor(sums, DType::f64, {2}), ReduceOp::sum, {"evaluation"})
+  if (pairs) sums[0] = 0.0;
+  const PreferenceSums& p = preference_;
+  const double of_pairs[] = {p.loss, p.chosen_reward, p.rejected_reward, p.num_accurate,
+                             p.num_pairs};
+  std::copy(std::begin(of_pairs), std::end(of_pairs), sums + 2);
+  mesh_->world->all_reduce(make_tensor(sums, DType::f64, {7}), ReduceOp::sum, {"evaluation"})
       .wait();
-  return {sums[0], int64_t(sums[1])};
+  return {sums[0], int64_t(sums[1]), {sums[2], sums[3], sums[4], sums[5], sums[6]}};
 }
 
 void TrainEngine::score(int64_t num_microbatches, const Fill& fill, const OnScores& on_scores) {
@@ -486,7 +551,7 @@ void TrainEngine::score(int64_t num_microbatches, const Fill& fill, const OnScor
   for (int64_t m = 0; m < num_microbatches; ++m) {
     host.sequences = fill(m, host.batch);
     upload(0);
-    evaluate_microbatch(device.coefficients);
+    evaluate_microbatch(0, true, device.coefficients);
     for (const auto& values : {&Inputs::log_probabilities, &Inputs::coefficients})
       copy_bytes(context_, (host.*values).data, (device.*values).data, (host.*values).num_bytes());
     synchronize(context_);  // on every rank: the host's batch is written anew

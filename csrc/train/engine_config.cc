@@ -23,6 +23,7 @@ EngineConfig engine_config(const RunConfig& config, Device device, int dp) {
   out.document_mask = config.data.masks_documents();
   out.parallel = config.parallel;
   out.rules = config.rules();
+  out.preference = config.preference;
   out.bucket_bytes = config.parallel.bucket_mb << 20;
   out.seed = uint64_t(config.train.seed);
   out.snapshots = config.checkpoint.is_async(device) || !device.is_cpu();

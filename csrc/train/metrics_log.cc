@@ -12,6 +12,14 @@ using Json = nlohmann::ordered_json;
 // JSON has no NaN: null stands for it.
 Json number(double value) { return std::isfinite(value) ? Json(value) : Json(nullptr); }
 
+Json to_json(const PreferenceSums& p) {
+  return {{"chosen_reward", number(p.chosen_reward)},
+          {"rejected_reward", number(p.rejected_reward)},
+          {"margin", number(p.chosen_reward - p.rejected_reward)},
+          {"accuracy", p.num_accurate},
+          {"pairs", int64_t(p.num_pairs)}};
+}
+
 }  // namespace
 
 void MetricsLog::add(const StepMetrics& m) {
@@ -30,6 +38,7 @@ void MetricsLog::add(const StepMetrics& m) {
   if (std::isfinite(m.gradient_norm_limit)) line["grad_norm_limit"] = m.gradient_norm_limit;
   if (std::isfinite(m.loss_limit)) line["loss_limit"] = m.loss_limit;
   if (m.rollbacks > 0) line["rollbacks"] = m.rollbacks;
+  if (m.preference.num_pairs > 0) line["preference"] = to_json(m.preference);
   for (size_t i = 0; i < TimeSplit::kKinds; ++i)
     line["time"][time_kind_name(TimeKind(i))] = m.time_s[i];
   log_.add(line.dump());
@@ -39,9 +48,14 @@ void MetricsLog::add(int64_t step, const std::map<std::string, EvaluationMetrics
                      const TaskMetrics& tasks) {
   Json line = {{"step", step}, {"eval", Json::object()}};
   for (const auto& [name, e] : evaluations) {
-    line["eval"][name] = {{"loss", number(e.loss)},
-                          {"perplexity", number(std::exp(e.loss))},
-                          {"tokens", e.num_targets}};
+    Json& of = line["eval"][name];
+    of["loss"] = number(e.loss);
+    if (e.preference.num_pairs > 0) {
+      of["preference"] = to_json(e.preference);
+    } else {
+      of["perplexity"] = number(std::exp(e.loss));
+    }
+    of["tokens"] = e.num_targets;
   }
   for (const auto& [name, metrics] : tasks)
     for (const auto& [metric, value] : metrics) line["tasks"][name][metric] = number(value);

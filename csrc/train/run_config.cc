@@ -200,6 +200,7 @@ void RunConfig::visit(ConfigVisitor& v) {
   v.list("parameters", parameters,
          "What is trained, and how fast, where not all is alike; the last entry that matches "
          "counts.");
+  v.section("preference", preference, "Learning from pairs of a chosen and a rejected answer.");
   v.section("eval", eval, "Validation during training.");
   v.section("checkpoint", checkpoint, "Saving.");
   v.section("kernels", kernels,
@@ -216,6 +217,11 @@ void RunConfig::visit(ConfigVisitor& v) {
             "keep_last to 0 or at least 3");
   }
   check_rules(v, *this);
+  if (preference.is_on() && !model.lora.is_on()) {
+    v.fault("preference",
+            "the reference is the model without the run's adapters, and there are none: set "
+            "lora.rank");
+  }
   if (!model.has_rope() && data.sequence_length > model.max_position_embeddings) {
     v.fault("data", fmt::format("sequence_length {} is above the model's table of {} positions",
                                 data.sequence_length, model.max_position_embeddings));

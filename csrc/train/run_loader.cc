@@ -20,9 +20,15 @@ RunLoader::RunLoader(const RunConfig& config, Communicator& ranks)
   const std::string& from = config.init.from;
   const bool good =
       from.empty() || is_checkpoint(from) || is_hf_directory(from) || is_peft_directory(from);
-  if (good) return;
-  fail_input("init.from: {} is {}: expected a checkpoint or a Hugging Face directory", from,
-             std::filesystem::exists(from) ? "neither of the two" : "not there");
+  if (!good) {
+    fail_input("init.from: {} is {}: expected a checkpoint or a Hugging Face directory", from,
+               std::filesystem::exists(from) ? "neither of the two" : "not there");
+  }
+  if (!config.preference.is_on() || from.empty() || !model_of(from).lora.is_on()) return;
+  fail_input(
+      "init.from: {} has adapters, without which it would not be the reference of preference.loss "
+      "that is meant: merge them first (forja convert --merge)",
+      from);
 }
 
 RunLoader::Loaded RunLoader::load(TrainEngine& engine, const std::string& checkpoint) const {

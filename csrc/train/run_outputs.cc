@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "csrc/train/run_outputs.h"
 
+#include <fmt/core.h>
+
 #include <filesystem>
+#include <utility>
 
 namespace forja {
 
@@ -17,6 +20,16 @@ void RunOutputs::open(int64_t last_step) {
   tensorboard_ = std::make_unique<TensorboardWriter>(directory_.tensorboard(), last_step + 1);
 }
 
+void RunOutputs::add(const std::string& name, int64_t step, const PreferenceSums& p) {
+  if (p.num_pairs == 0) return;
+  const std::pair<const char*, double> scalars[] = {{"accuracy", p.num_accurate},
+                                                    {"margin", p.chosen_reward - p.rejected_reward},
+                                                    {"chosen_reward", p.chosen_reward},
+                                                    {"rejected_reward", p.rejected_reward}};
+  for (const auto& [what, value] : scalars)
+    tensorboard_->add_scalar(fmt::format("preference/{}/{}", what, name), step, value);
+}
+
 void RunOutputs::record(const StepMetrics& m) {
   if (!writes_) return;
   metrics_->add(m);
@@ -26,13 +39,17 @@ void RunOutputs::record(const StepMetrics& m) {
   tensorboard_->add_scalar("speed/tokens_per_s", m.step, m.tokens_per_s);
   tensorboard_->add_scalar("speed/mfu", m.step, m.mfu);
   tensorboard_->add_scalar("memory/bytes", m.step, double(m.memory_bytes));
+  add("train", m.step, m.preference);
 }
 
 void RunOutputs::record(int64_t step, const std::map<std::string, EvaluationMetrics>& evaluations,
                         const TaskMetrics& tasks) {
   if (!writes_) return;
   metrics_->add(step, evaluations, tasks);
-  for (const auto& [name, e] : evaluations) tensorboard_->add_scalar("loss/" + name, step, e.loss);
+  for (const auto& [name, e] : evaluations) {
+    tensorboard_->add_scalar("loss/" + name, step, e.loss);
+    add(name, step, e.preference);
+  }
   for (const auto& [name, metrics] : tasks)
     for (const auto& [metric, value] : metrics)
       if (!metric.ends_with("_stderr"))

@@ -30,6 +30,8 @@ class RunOutputs {
   void flush(bool all);
 
  private:
+  void add(const std::string& name, int64_t step, const PreferenceSums& preference);
+
   using Clock = std::chrono::steady_clock;
 
   RunDirectory directory_;

@@ -100,9 +100,11 @@ class Trainer {
     watch_.watch(mesh_);
     engine_config_.flight_record = &watch_.record();
     train_data_.check_vocabulary(config.model.vocab_size);
+    check_kind(train_data_);
     for (size_t i = 0; i < config.data.valid.size(); ++i) {
       valid_data_.push_back(open_validation_data(data_, i));
       valid_data_.back().check_vocabulary(config.model.vocab_size);
+      check_kind(valid_data_.back());
       if (valid_data_.back().tokenizer_hash() != train_data_.tokenizer_hash()) {
         fail_input("the datasets {} and {} were made by different tokenizers",
                    config.data.train[0].path, config.data.valid[i].path);
@@ -185,6 +187,18 @@ class Trainer {
     // A directory that is no run's, or of another run, is refused before anything is written there.
     directory_.find_resume(config_);
     return make_sample_datasets(config_, world_, [this] { watch_.record().progressed(); });
+  }
+
+  void check_kind(const SampleStream& stream) const {
+    for (int64_t i = 0; i < stream.num_sources(); ++i) {
+      const Dataset& dataset = stream.dataset(i);
+      const bool pairs = dataset.info().kind == DatasetKind::preference_pairs;
+      if (pairs == config_.preference.is_on()) continue;
+      fail_input("{} {}", dataset.directory(),
+                 pairs ? "holds preference pairs: set preference.loss"
+                       : fmt::format("holds no preference pairs, of which preference.loss {} is",
+                                     config_.preference.loss));
+    }
   }
 
   void tell_samples() const {
@@ -383,6 +397,7 @@ class Trainer {
     out.gradient_norm = result.gradient_norm;
     out.step_time_s = std::accumulate(result.time_s.begin(), result.time_s.end(), 0.0);
     out.tokens_per_s = double(result.num_tokens) / out.step_time_s;
+    out.preference = result.preference;
     out.mfu = result.flops.attended / out.step_time_s / peak_.flops;
     out.hfu = (result.flops.attended + result.flops.recomputed) / out.step_time_s / peak_.flops;
     out.mfu_full_attention = result.flops.full_attention / out.step_time_s / peak_.flops;
@@ -418,13 +433,20 @@ class Trainer {
       const auto sums = engine_->evaluate(rounds, [&](int64_t m, const MicroBatch& b) {
         return fill_micro_batch(valid_data_[i], m * round + mesh_.coordinates.dp * micro, micro, b);
       });
-      const double loss =
-          -sums.sum_log_probability / double(std::max<int64_t>(sums.num_targets, 1));
       const std::string name = config_.data.valid[i].name;
-      results[name] = {loss, sums.num_targets};
+      const PreferenceSums pairs = sums.preference.mean();
+      const double loss =
+          config_.preference.is_on()
+              ? pairs.loss
+              : -sums.sum_log_probability / double(std::max<int64_t>(sums.num_targets, 1));
+      results[name] = {loss, sums.num_targets, pairs};
       log_live("");
-      log_info("step {}: {} loss {:.4f}, perplexity {:.2f}", state_.step, name, loss,
-               std::exp(loss));
+      log_info("step {}: {} loss {:.4f}, {}", state_.step, name, loss,
+               config_.preference.is_on()
+                   ? fmt::format("accuracy {:.1f} %, margin {:.4f}, of {} pairs",
+                                 100.0 * pairs.num_accurate,
+                                 pairs.chosen_reward - pairs.rejected_reward, pairs.num_pairs)
+                   : fmt::format("perplexity {:.2f}", std::exp(loss)));
     }
     const TaskMetrics tasks = tasks_.evaluate(*engine_, mesh_);
     for (const auto& [task, metrics] : tasks)

@@ -22,6 +22,7 @@ struct Layout {
   double dropout = 0.0;
   LoraConfig lora;
   std::vector<ParameterRule> parameters;
+  PreferenceConfig preference;  // then each sequence is a pair
   Device device = {};
   DType compute_dtype = DType::f32;
   DType moment_dtype = DType::f32;
@@ -62,6 +63,8 @@ inline EngineConfig config_of(const Layout& l) {
   m.dropout = l.dropout;
   m.lora = l.lora;
   c.rules = {l.lora.is_on(), l.parameters};
+  c.preference = l.preference;
+  c.document_mask = l.preference.is_on();
   c.parallel.tp = l.tp;
   c.parallel.pp = l.pp;
   c.parallel.zero = l.zero;
@@ -90,9 +93,16 @@ inline Tensor fill(int64_t vocab, int64_t step, int64_t sample, const MicroBatch
     if (i > 0) b.targets.ptr<int32_t>()[i - 1] = i % 5 == 0 ? -1 : token;
     if (i < length) b.positions.ptr<int32_t>()[i] = int32_t(i);
   }
-  const int32_t row[] = {0, int32_t(length), 0, int32_t(length)};
-  std::copy(row, row + 4, b.sequences.ptr<int32_t>());
-  return b.sequences;
+  if (!b.document_mask) {
+    const int32_t row[] = {0, int32_t(length), 0, int32_t(length)};
+    std::copy(row, row + 4, b.sequences.ptr<int32_t>());
+    return b.sequences;
+  }
+  const auto first = int32_t(length / 2 - 1), second = int32_t(length) - first;
+  const int32_t rows[] = {0, first, 0, first, first, second, first, second};
+  std::copy(rows, rows + 8, b.sequences.ptr<int32_t>());
+  for (int32_t i = first; i < length; ++i) b.positions.ptr<int32_t>()[i] = i - first;
+  return b.sequences.slice(0, 0, 2);
 }
 
 }  // namespace forja

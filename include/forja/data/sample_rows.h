@@ -2,7 +2,8 @@
 // The rows of T tokens that the samples of a dataset make. A sample of L tokens takes L - 1
 // positions, each with the next token as its target: its last token follows nothing but is a
 // target. What is left of a row is padding. Samples that a row has no room for are cut, or left
-// out; so are those of which nothing is learned then.
+// out; so are those of which nothing is learned then. The two of a preference pair lie in one row,
+// the chosen one first; a pair that has no room loses the end of the longer one, or of both.
 #pragma once
 
 #include <cstdint>
@@ -44,10 +45,20 @@ class SampleRows {
   std::string in_words() const;
 
  private:
+  struct Piece {
+    int64_t document;
+    int32_t length;  // positions
+    bool is_cut;
+  };
+  static Piece piece_of(const Dataset& dataset, int64_t document, int64_t most);
+  std::vector<int64_t> room_of(const Dataset& dataset, int64_t item) const;
   void choose(const Dataset& dataset, const SamplesConfig& config);
+  // The places of a row's samples in `documents_`.
+  std::vector<size_t> pieces_of_row(int64_t row) const;
 
   int64_t sequence_length_;
   int32_t end_id_;
+  size_t of_item_ = 1;              // samples that are packed together
   std::vector<int64_t> documents_;  // that are used
   std::vector<int32_t> lengths_;    // positions of each
   Packing packing_;

@@ -22,6 +22,9 @@ struct DecoderInput {
   Tensor coefficients;  // [N] fp32: the loss is -sum coefficient log_probability; read in training
                         // only
   RowInfo rows;         // rope tables are filled in by the decoder
+  // Training, in the last stage: called when the log-probabilities are enqueued, to enqueue the
+  // coefficients that follow from them; empty: they are set beforehand.
+  std::function<void()> weigh = {};
 };
 
 // Which part of the model.

@@ -21,6 +21,7 @@
 #include "forja/train/executor.h"
 #include "forja/train/flops.h"
 #include "forja/train/optimizer.h"
+#include "forja/train/preference.h"
 
 namespace forja {
 
@@ -33,6 +34,7 @@ struct EngineConfig {
   OptimizerConfig optimizer;
   ParallelConfig parallel;
   ParameterRules rules;
+  PreferenceConfig preference;  // of batches of pairs
   DType compute_dtype = DType::f32;
   int64_t micro_batch_size = 1;  // sequences
   int64_t num_microbatches = 1;  // the most that a step has
@@ -63,14 +65,15 @@ struct MemoryPlan {
 };
 
 struct StepResult {
-  double loss = 0.0;      // mean over the targets of the global batch
+  double loss = 0.0;      // mean over the targets, or the pairs, of the global batch
   double own_loss = 0.0;  // of this rank's samples, their sum; 0 where the rank computes none
   double gradient_norm = 0.0;
-  bool skipped = false;     // nothing changed: the norm is not finite, or above the limit
-  int64_t num_targets = 0;  // global: what the loss is the mean of
-  int64_t num_tokens = 0;   // global, padding not counted
-  int64_t votes = 0;        // ranks whose vote was yes
-  FlopsCount flops;         // of this rank's share
+  bool skipped = false;       // nothing changed: the norm is not finite, or above the limit
+  int64_t num_targets = 0;    // global: what the loss is the mean of
+  int64_t num_tokens = 0;     // global, padding not counted
+  PreferenceSums preference;  // the mean over the global batch's pairs
+  int64_t votes = 0;          // ranks whose vote was yes
+  FlopsCount flops;           // of this rank's share
   // Seconds by TimeKind, the mean over all ranks: a rank's waits are another's work. All of a step,
   // until every rank has ended it.
   std::array<double, TimeSplit::kKinds> time_s{};
@@ -109,6 +112,7 @@ class TrainEngine {
   struct Evaluation {
     double sum_log_probability = 0.0;
     int64_t num_targets = 0;
+    PreferenceSums preference;
   };
   // Sums over every rank.
   Evaluation evaluate(int64_t num_microbatches, const Fill& fill);
@@ -139,14 +143,19 @@ class TrainEngine {
   std::vector<std::vector<Tensor>> make_inputs();
   Arena* snapshot_arena();
   void run_planning_step();
-  void evaluate_microbatch(const Tensor& margins = {});
+  void evaluate_microbatch(int64_t m, bool adapters, const Tensor& margins = {});
+  void refer(int64_t num_microbatches);
+  void weigh(int64_t m);
+  void download_log_probabilities(int64_t m);
+  bool has_head() const;
   bool has_scores() const;
-  DecoderInput input_of(int64_t step, int64_t m) const;
+  DecoderInput input_of(int64_t step, int64_t m);
   void note(std::string_view activity, int64_t step = -1);
   void note_layer();
   void load_batch(int64_t num_microbatches, const Fill& fill, StepResult& result);
   void fill_coefficients(int64_t num_microbatches, int64_t num_targets);
   double local_loss(int64_t num_microbatches);
+  std::vector<Answer> local_answers(int64_t m);
   void finish(StepResult& result, int64_t step);
 
   EngineConfig config_;
@@ -175,6 +184,9 @@ class TrainEngine {
   Inputs allocate_inputs(Arena& arena) const;
   void upload(int64_t m);
   std::vector<Inputs> host_inputs_, device_inputs_;  // by micro-batch
+  std::vector<std::vector<Answer>> reference_;       // by micro-batch, where this rank has the head
+  PreferenceSums preference_;                        // of the step, of this rank
+  double pair_weight_ = 0.0;
   std::function<bool()> vote_;
   bool completing_ = false;  // the gradients of the stage that runs
 };

@@ -20,6 +20,7 @@ struct StepMetrics {
   double tokens_per_s = 0.0, mfu = 0.0, hfu = 0.0, mfu_full_attention = 0.0;
   int64_t memory_bytes = 0;  // the process's largest resident set; on a GPU, its arenas
   bool skipped = false;
+  PreferenceSums preference;  // means; of pairs
   // Of train.spikes; infinity where there is none.
   double gradient_norm_limit = INFINITY, loss_limit = INFINITY;
   int64_t rollbacks = 0;                           // for the spike in or before which the step is
@@ -29,6 +30,7 @@ struct StepMetrics {
 struct EvaluationMetrics {
   double loss = 0.0;
   int64_t num_targets = 0;
+  PreferenceSums preference = {};  // means; of pairs
 };
 
 // By task and metric ("acc", "acc_stderr").

@@ -13,6 +13,7 @@
 #include "forja/parallel/parallel_config.h"
 #include "forja/parallel/parameter.h"
 #include "forja/train/lr_schedule.h"
+#include "forja/train/preference.h"
 
 namespace forja {
 
@@ -115,6 +116,7 @@ struct RunConfig {
   TrainConfig train;
   OptimizerConfig optimizer;
   std::vector<ParameterRule> parameters;
+  PreferenceConfig preference;
   EvalConfig eval;
   CheckpointConfig checkpoint;
   KernelsConfig kernels;
