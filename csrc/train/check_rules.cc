@@ -2,8 +2,8 @@
 #include "csrc/train/check_rules.h"
 
 #include <algorithm>
-#include <regex>
 #include <set>
+#include <string_view>
 
 #include "forja/base/text.h"
 #include "forja/nn/decoder.h"
@@ -23,12 +23,17 @@ std::string list(const std::set<std::string>& names) {
   return join({names.begin(), names.end()}, ", ");
 }
 
+// "layers.12.mlp.up.weight" -> "layers.*.mlp.up.weight".
+std::string of_any_layer(const std::string& name) {
+  constexpr std::string_view kLayers = "layers.";
+  if (!name.starts_with(kLayers)) return name;
+  return std::string(kLayers) + "*" + name.substr(name.find('.', kLayers.size()));
+}
+
 // Of all layers together.
 std::string names_of(const ParameterStore& store) {
-  static const std::regex kLayer("layers\\.[0-9]+");
   std::set<std::string> names;
-  for (const auto& p : store.all())
-    names.insert(std::regex_replace(p->spec.name, kLayer, "layers.*"));
+  for (const auto& p : store.all()) names.insert(of_any_layer(p->spec.name));
   return list(names);
 }
 

@@ -8,6 +8,8 @@
 #include <cerrno>
 #include <chrono>
 #include <cstring>
+#include <filesystem>
+#include <iterator>
 #include <string_view>
 #include <thread>
 
@@ -17,6 +19,7 @@
 
 namespace forja {
 namespace {
+namespace fs = std::filesystem;
 
 // A killed launcher's ranks, or what a scheduler requeues, may take a moment to end.
 constexpr auto kPatience = std::chrono::seconds(5);
@@ -47,10 +50,18 @@ std::string holder(int fd) {
   return found.empty() ? "a process that has not said which one it is" : std::string(found);
 }
 
+// A run that was refused before it wrote anything leaves nothing.
+void remove_unused(const std::string& directory) {
+  std::error_code ignored;
+  if (std::distance(fs::directory_iterator(directory, ignored), {}) == 1)
+    fs::remove_all(directory, ignored);
+}
+
 }  // namespace
 
-RunLock::RunLock(const RunDirectory& directory, const std::string& host) {
-  make_directories(directory.path());
+RunLock::RunLock(const RunDirectory& directory, const std::string& host)
+    : directory_(directory.path()), made_directory_(!fs::exists(directory_)) {
+  make_directories(directory_);
   const std::string path = directory.lock();
   fd_ = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0644);
   if (fd_ < 0) fail("cannot write {}: {}", path, std::strerror(errno));
@@ -74,6 +85,7 @@ RunLock::RunLock(const RunDirectory& directory, const std::string& host) {
 
 RunLock::~RunLock() {
   if (held_) say(fd_, "");
+  if (held_ && made_directory_) remove_unused(directory_);
   ::close(fd_);
 }
 

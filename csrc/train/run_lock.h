@@ -8,8 +8,9 @@
 
 namespace forja {
 
-// Held as long as the object lives, and by nobody once the process has ended, however it did: the
-// system knows it (flock), the file only says who has it; after an orderly end it is empty.
+// A directory that it made, and nobody wrote into, goes with it. Held as long as the object lives,
+// and by nobody once the process has ended, however it did: the system knows it (flock), the file
+// only says who has it; after an orderly end it is empty.
 class RunLock {
  public:
   // Makes the directory. Waits a few seconds for a start that is ending; throws bad_input, naming
@@ -20,6 +21,8 @@ class RunLock {
   ~RunLock();
 
  private:
+  std::string directory_;
+  bool made_directory_;
   int fd_ = -1;
   bool held_ = false;
 };

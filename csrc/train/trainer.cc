@@ -15,6 +15,7 @@
 #include "csrc/train/engine_config.h"
 #include "csrc/train/non_finite.h"
 #include "csrc/train/rank_watch.h"
+#include "csrc/train/run_data.h"
 #include "csrc/train/run_loader.h"
 #include "csrc/train/run_lock.h"
 #include "csrc/train/run_outputs.h"
@@ -29,7 +30,6 @@
 #include "forja/base/file.h"
 #include "forja/base/hash.h"
 #include "forja/base/log.h"
-#include "forja/base/philox.h"
 #include "forja/base/text.h"
 #include "forja/base/version.h"
 #include "forja/checkpoint/checkpoint.h"
@@ -67,17 +67,6 @@ ParallelDims agreed_dims(const RunConfig& config, World& world) {
   return ParallelDims::from(config.parallel, world.size());
 }
 
-// Of every token of the stream's datasets, as their manifests say.
-uint64_t content_hash(const SampleStream& stream) {
-  uint64_t hash = stream.tokenizer_hash();
-  for (int64_t i = 0; i < stream.num_sources(); ++i) {
-    for (const ShardInfo& shard : stream.dataset(i).info().shards) {
-      hash = mix_key(mix_key(hash, shard.tokens_hash), shard.learned_hash);
-    }
-  }
-  return hash;
-}
-
 class Trainer {
  public:
   Trainer(const RunConfig& config, World& world)
@@ -100,11 +89,11 @@ class Trainer {
     watch_.watch(mesh_);
     engine_config_.flight_record = &watch_.record();
     train_data_.check_vocabulary(config.model.vocab_size);
-    check_kind(train_data_);
+    check_kind(train_data_, config);
     for (size_t i = 0; i < config.data.valid.size(); ++i) {
       valid_data_.push_back(open_validation_data(data_, i));
       valid_data_.back().check_vocabulary(config.model.vocab_size);
-      check_kind(valid_data_.back());
+      check_kind(valid_data_.back(), config);
       if (valid_data_.back().tokenizer_hash() != train_data_.tokenizer_hash()) {
         fail_input("the datasets {} and {} were made by different tokenizers",
                    config.data.train[0].path, config.data.valid[i].path);
@@ -117,7 +106,7 @@ class Trainer {
     note("planning memory");
     check_memory();
     agree_on(world.communicator(), "data", content_hash(train_data_));
-    tell_samples();
+    tell_samples(train_data_, config);
   }
 
   ExitCode run() {
@@ -187,28 +176,6 @@ class Trainer {
     // A directory that is no run's, or of another run, is refused before anything is written there.
     directory_.find_resume(config_);
     return make_sample_datasets(config_, world_, [this] { watch_.record().progressed(); });
-  }
-
-  void check_kind(const SampleStream& stream) const {
-    for (int64_t i = 0; i < stream.num_sources(); ++i) {
-      const Dataset& dataset = stream.dataset(i);
-      const bool pairs = dataset.info().kind == DatasetKind::preference_pairs;
-      if (pairs == config_.preference.is_on()) continue;
-      fail_input("{} {}", dataset.directory(),
-                 pairs ? "holds preference pairs: set preference.loss"
-                       : fmt::format("holds no preference pairs, of which preference.loss {} is",
-                                     config_.preference.loss));
-    }
-  }
-
-  void tell_samples() const {
-    for (int64_t i = 0; i < train_data_.num_sources(); ++i) {
-      if (const auto& rows = train_data_.rows(i)) {
-        log_info("{}: {}; an epoch is {:.1f} steps", config_.data.train[size_t(i)].path,
-                 rows->in_words(),
-                 double(rows->num_rows()) / double(config_.train.global_batch_size));
-      }
-    }
   }
 
   void save(bool must) {

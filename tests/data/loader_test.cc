@@ -197,9 +197,10 @@ TEST_F(LoaderTest, DatasetsOfTwoTokenizersDoNotMix) {
 class SampleRowsTest : public LoaderTest {
  protected:
   // Samples of these lengths; their ids are their numbers, of which every second token is learned.
-  std::string write_samples(const std::string& name, const std::vector<int>& lengths) {
+  std::string write_samples(const std::string& name, const std::vector<int>& lengths,
+                            DatasetKind kind = DatasetKind::samples) {
     DatasetWriterOptions options{50};  // shards of few samples
-    options.kind = DatasetKind::samples;
+    options.kind = kind;
     DatasetWriter writer(folder_.file(name), *tokenizer_, tokenizer_path_, kEnd, options);
     for (size_t s = 0; s < lengths.size(); ++s) {
       Ids ids;
@@ -266,7 +267,7 @@ TEST_F(SampleRowsTest, LongSamplesAreCutOrLeftOutAndCounted) {
   EXPECT_NE(cut.rows(0)->in_words().find("3 samples in 3 rows of 12, 77.8 % filled"),
             std::string::npos)
       << cut.rows(0)->in_words();
-  EXPECT_NE(cut.rows(0)->in_words().find("2 samples cut"), std::string::npos);
+  EXPECT_NE(cut.rows(0)->in_words().find("2 cut"), std::string::npos);
   TrainingRow row;
   cut.read(0, false, &row);
   EXPECT_EQ(row.num_tokens, 12);
@@ -275,6 +276,36 @@ TEST_F(SampleRowsTest, LongSamplesAreCutOrLeftOutAndCounted) {
   const SampleStream dropped = stream(path, config);
   EXPECT_EQ(dropped.samples_per_epoch(), 1);
   EXPECT_NE(dropped.rows(0)->in_words().find("2 left out"), std::string::npos);
+}
+
+// The longer answer of a pair is cut, both where both are longer than half a row.
+TEST_F(SampleRowsTest, PairsStayTogether) {
+  const std::string path =
+      write_samples("d", {5, 4, 20, 3, 30, 30, 3, 3}, DatasetKind::preference_pairs);
+  SamplesConfig config;
+  const SampleStream pairs = stream(path, config);
+  const std::string words = pairs.rows(0)->in_words();
+  EXPECT_NE(words.find("4 pairs in 3 rows of 12, 97.2 % filled"), std::string::npos) << words;
+  EXPECT_NE(words.find("2 cut"), std::string::npos) << words;
+  std::map<int32_t, int32_t> lengths;  // by sample
+  for (int64_t r = 0; r < 3; ++r) {
+    TrainingRow row;
+    pairs.read(r, false, &row);
+    ASSERT_EQ(row.starts.size() % 2, 0u);
+    for (size_t p = 0; p < row.starts.size(); ++p) {
+      const int32_t end = p + 1 < row.starts.size() ? row.starts[p + 1] : row.num_tokens;
+      const int32_t sample = row.tokens[size_t(row.starts[p])] / 10;
+      EXPECT_EQ(sample % 2, int32_t(p % 2)) << "the chosen one first";
+      if (p % 2 == 1) {
+        EXPECT_EQ(sample, row.tokens[size_t(row.starts[p - 1])] / 10 + 1);
+      }
+      lengths[sample] = end - row.starts[p];
+    }
+  }
+  EXPECT_EQ(lengths, (std::map<int32_t, int32_t>{
+                         {0, 4}, {1, 3}, {2, 10}, {3, 2}, {4, 6}, {5, 6}, {6, 2}, {7, 2}}));
+  config.too_long = "drop";
+  EXPECT_EQ(stream(path, config).rows(0)->samples_of_row(0), (std::vector<int64_t>{0, 1, 6, 7}));
 }
 
 TEST_F(SampleRowsTest, PastTheEndOfAValidationSetIsPadding) {

@@ -162,7 +162,7 @@ class BadTextTest(ForjaTest):
 
     def test_files(self):
         self.refuse_text("missing.txt", None, "no file or folder missing.txt")
-        self.refuse_text("a.pdf", b"%PDF", "a.pdf: expected a .txt or .jsonl file")
+        self.refuse_text("a.pdf", b"%PDF", "a.pdf: expected a .txt, .jsonl or .json file")
 
     def test_arguments_of_tokenize(self):
         before = self.files()

@@ -37,7 +37,9 @@ TEST(RunLock, IsOfOneStartAtATime) {
                            ": wait until it has ended or stop it; or give another name or output");
     EXPECT_EQ(read_file(run.lock()), own + "\n") << "still";
     const RunLock other(RunDirectory(folder.file("runs/two")), "here");
+    write_file(run.metrics(), "");
   }
+  EXPECT_FALSE(file_exists(folder.file("runs/two"))) << "nothing was written there";
   EXPECT_EQ(read_file(run.lock()), "");
   const RunLock next(run, "elsewhere");
   EXPECT_EQ(read_file(run.lock()), fmt::format("process {} on elsewhere\n", ::getpid()));

@@ -232,10 +232,10 @@ Bytes check(const EngineConfig& config, int ranks, const std::string& name) {
     EXPECT_EQ(counted(*mesh.dp_replicate), copy_bytes(run));
     EXPECT_EQ(counted(*mesh.embedding), embedding_bytes(run));
     // Of targets and of tokens, 8 bytes each.
-    EXPECT_EQ(counted(*mesh.dp), number(*mesh.dp, "number of targets all_reduce", 2));
+    EXPECT_EQ(counted(*mesh.dp), number(*mesh.dp, "number of targets all_reduce", 3));
     EXPECT_EQ(counted(*mesh.copy), number(*mesh.copy, "gradient norm all_reduce"));
     // Loss and votes, and nine kinds of time.
-    EXPECT_EQ(counted(*mesh.world), number(*mesh.world, "loss and times all_reduce", 12));
+    EXPECT_EQ(counted(*mesh.world), number(*mesh.world, "loss and times all_reduce", 16));
     if (world.rank() == 0) {
       data_parallel = counted(*mesh.dp_shard);
       for (const auto& [purpose, bytes] : counted(*mesh.dp_replicate))
