@@ -86,18 +86,22 @@ ChatTemplate::Text ChatTemplate::render(const Json& messages, bool add_generatio
   return {std::move(out.text), std::move(out.generated)};
 }
 
+ChatTemplateText chat_template_text(const std::string& directory) {
+  const std::string config_path = directory + "/tokenizer_config.json",
+                    own_path = directory + "/chat_template.jinja";
+  if (std::filesystem::exists(own_path)) return {read_file(own_path), own_path};
+  return {source_in(read_config(config_path)), config_path + ", chat_template"};
+}
+
 namespace {
 
 std::optional<ChatTemplate> template_in(const std::string& directory, const std::string& file,
                                         Json variables) {
-  const std::string config_path = directory + "/tokenizer_config.json";
-  const std::string own_path = file.empty() ? directory + "/chat_template.jinja" : file;
-  const bool has_own = !file.empty() || std::filesystem::exists(own_path);
-  const Json config = read_config(config_path);
-  const std::string source = has_own ? read_file(own_path) : source_in(config);
-  if (source.empty()) return {};
-  variables.update(special_tokens(config));
-  return ChatTemplate(source, has_own ? own_path : config_path + ", chat_template", variables);
+  const ChatTemplateText found =
+      file.empty() ? chat_template_text(directory) : ChatTemplateText{read_file(file), file};
+  if (found.source.empty()) return {};
+  variables.update(special_tokens(read_config(directory + "/tokenizer_config.json")));
+  return ChatTemplate(found.source, found.name, variables);
 }
 
 }  // namespace

@@ -10,61 +10,11 @@
 #include <cstring>
 #include <vector>
 
+#include "csrc/data/protobuf_fields.h"
 #include "forja/base/error.h"
 
 namespace forja {
 namespace {
-
-// Fields of a serialised protocol buffer, as far as their kinds are known to it.
-class Fields {
- public:
-  explicit Fields(std::string_view bytes) : rest_(bytes) {}
-
-  // The next field; false at the end. `bytes` is empty for one that is a number.
-  bool next(uint32_t* number, std::string_view* bytes) {
-    if (rest_.empty()) return false;
-    const uint64_t tag = varint();
-    *number = uint32_t(tag >> 3);
-    *bytes = {};
-    switch (tag > UINT32_MAX ? 7 : tag & 7) {
-      case 0:
-        varint();
-        break;
-      case 1:
-        take(8);
-        break;
-      case 2:
-        *bytes = take(varint());
-        break;
-      case 5:
-        take(4);
-        break;
-      default:
-        fail_input("a field of kind {} is in it", tag & 7);
-    }
-    return true;
-  }
-
- private:
-  std::string_view take(uint64_t count) {
-    if (count > rest_.size()) fail_input("it ends within a field");
-    const std::string_view taken = rest_.substr(0, count);
-    rest_.remove_prefix(count);
-    return taken;
-  }
-
-  uint64_t varint() {
-    uint64_t value = 0;
-    for (int shift = 0; shift < 64; shift += 7) {
-      const auto byte = uint8_t(take(1)[0]);
-      value |= uint64_t(byte & 0x7F) << shift;
-      if (byte < 0x80) return value;
-    }
-    fail_input("a number in it has no end");
-  }
-
-  std::string_view rest_;
-};
 
 // Every node of a trie, and what it points to, is there.
 class TrieCheck {
@@ -124,9 +74,9 @@ void check_sentencepiece_model(std::string_view model) {
   constexpr uint32_t kNormalizer = 3, kDenormalizer = 5, kMap = 2;
   uint32_t number = 0;
   std::string_view bytes;
-  for (Fields fields(model); fields.next(&number, &bytes);) {
+  for (ProtobufFields fields(model); fields.next(&number, &bytes);) {
     if (number != kNormalizer && number != kDenormalizer) continue;
-    for (Fields inner(bytes); inner.next(&number, &bytes);)
+    for (ProtobufFields inner(bytes); inner.next(&number, &bytes);)
       if (number == kMap) check_map(bytes);
   }
 }

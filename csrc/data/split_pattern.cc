@@ -258,6 +258,13 @@ std::unique_ptr<Splitter> make_regex_splitter(const std::string& pattern) {
   return std::make_unique<RegexSplitter>(pattern);
 }
 
+std::string split_pattern_name(const std::string& pattern) {
+  if (pattern == kGpt2Pattern) return "gpt-2";
+  if (pattern == kLlama3Pattern) return "llama-3";
+  if (pattern == kQwen2Pattern) return "qwen-2";
+  return "";
+}
+
 std::unique_ptr<Splitter> make_splitter(const std::string& pattern) {
   if (pattern == kGpt2Pattern) return std::make_unique<RuleSplitter<Gpt2Rule>>();
   if (pattern == kLlama3Pattern) return std::make_unique<RuleSplitter<Llama3Rule<3>>>();

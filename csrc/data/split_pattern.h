@@ -29,6 +29,9 @@ inline constexpr size_t kSplitBatch = 4096;  // pieces of one call
 extern const char* const kGpt2Pattern;
 extern const char* const kLlama3Pattern;
 
+// Whose pattern it is: "gpt-2", "llama-3", "qwen-2"; "" for any other.
+std::string split_pattern_name(const std::string& pattern);
+
 // Through PCRE2's JIT, whatever the pattern; bad_input when it does not compile. \s is Unicode's
 // White_Space, as in the libraries that such patterns were written for.
 std::unique_ptr<Splitter> make_regex_splitter(const std::string& pattern);

@@ -4,6 +4,7 @@
 #include <filesystem>
 
 #include "csrc/data/bpe_tokenizer.h"
+#include "csrc/data/tokenizer_tables.h"
 #include "forja/base/error.h"
 #include "forja/base/file.h"
 #include "forja/base/hash.h"
@@ -57,6 +58,15 @@ std::string repaired(std::string_view text) {
   return out;
 }
 
+// Nothing for a SentencePiece model.
+std::optional<BpeSpec> read_bpe_spec(std::string_view text, const std::string& file) {
+  if (text.empty()) fail_input("the tokenizer file {} is empty", file);
+  if (fs::path(file).extension() == ".json" || text.starts_with('{'))
+    return read_tokenizer_json(text, file, config_beside(file));
+  if (looks_like_tiktoken(text)) return read_tiktoken(text, file);
+  return std::nullopt;
+}
+
 }  // namespace
 
 void Tokenizer::encode(std::string_view text, const EncodeOptions& options,
@@ -95,19 +105,25 @@ std::unique_ptr<Tokenizer> load_tokenizer(const std::string& path) {
   const MappedFile mapped(file);
   const std::string_view text = mapped.text();
   const uint64_t hash = hash_text(text);
-  if (text.empty()) fail_input("the tokenizer file {} is empty", file);
-  const auto make = [&](BpeSpec&& spec) {
-    try {
-      return make_bpe_tokenizer(std::move(spec), hash);
-    } catch (const Error& e) {
-      fail_input("{}: {}", file, e.what());
-    }
-  };
-  if (fs::path(file).extension() == ".json" || text.starts_with('{')) {
-    return make(read_tokenizer_json(text, file, config_beside(file)));
+  auto spec = read_bpe_spec(text, file);
+  if (!spec) return make_sentencepiece_tokenizer(text, file, hash);
+  try {
+    return make_bpe_tokenizer(std::move(*spec), hash);
+  } catch (const Error& e) {
+    fail_input("{}: {}", file, e.what());
   }
-  if (looks_like_tiktoken(text)) return make(read_tiktoken(text, file));
-  return make_sentencepiece_tokenizer(text, file, hash);
+}
+
+TokenizerTables read_tokenizer_tables(const std::string& path) {
+  load_tokenizer(path);  // throws for what is no tokenizer
+  const std::string file = tokenizer_file(path);
+  const MappedFile mapped(file);
+  try {
+    const auto spec = read_bpe_spec(mapped.text(), file);
+    return spec ? bpe_tables(*spec) : sentencepiece_tables(mapped.text());
+  } catch (const Error& e) {
+    fail_input("{}: {}", file, e.what());
+  }
 }
 
 uint64_t tokenizer_file_hash(const std::string& path) {

@@ -287,7 +287,11 @@ class ConvertTest(ForjaTest):
         def limited():
             resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
 
-        for source, target in (("big", "checkpoint"), ("checkpoint", "back")):
+        for source, target in (
+            ("big", "checkpoint"),
+            ("checkpoint", "back"),
+            ("checkpoint", "x.gguf"),
+        ):
             result = run(["convert", source, target], self.folder, preexec=limited)
             self.assertEqual(result.code, 0, result)
         self.assertGreater((self.folder / "back/model.safetensors").stat().st_size, total)

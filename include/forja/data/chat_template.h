@@ -38,6 +38,12 @@ class ChatTemplate {
   std::unique_ptr<Impl> impl_;
 };
 
+// The text of a directory's template, and where it is; "" where there is none.
+struct ChatTemplateText {
+  std::string source, name;
+};
+ChatTemplateText chat_template_text(const std::string& directory);
+
 // The one of a Hugging Face directory: chat_template.jinja, or chat_template in
 // tokenizer_config.json (the one named "default" of several), with its special tokens; none where
 // there is neither. Throws bad_input for a damaged one.
