@@ -219,6 +219,19 @@ PeftConfig read_peft_config(const std::string& directory) {
   }
 }
 
+std::string describe_peft_adapter(const std::string& directory) {
+  const PeftConfig config = read_peft_config(directory);
+  const SafetensorsFile file(directory + "/" + kWeights);
+  int64_t parameters = 0;
+  std::string table;
+  for (const auto& [name, entry] : file.entries()) {
+    parameters += entry.num_elements();
+    table += fmt::format("  {:<80} {}\n", name, file.tensor(name).to_string());
+  }
+  return fmt::format("PEFT adapter: LoRA of {}, {} parameters\nof the model {}\n{}",
+                     describe(config.lora), parameters, config.base, table);
+}
+
 std::unique_ptr<WeightSource> open_peft_weights(const std::string& directory,
                                                 const ModelConfig& model) {
   const LoraConfig found = read_peft_config(directory).lora;

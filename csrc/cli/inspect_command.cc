@@ -13,6 +13,7 @@
 #include "forja/base/text.h"
 #include "forja/checkpoint/checkpoint.h"
 #include "forja/checkpoint/hf_model.h"
+#include "forja/checkpoint/peft.h"
 #include "forja/cli/commands.h"
 #include "forja/comm/flight_record.h"
 #include "forja/data/dataset.h"
@@ -57,6 +58,7 @@ std::string describe_path(const std::string& path, bool verify) {
   if (fs::exists(path + "/checkpoints")) return describe_run(path, verify);
   if (fs::exists(path + "/rank-00000")) return describe_flight_records(path, kFlightEvents);
   if (is_hf_directory(path)) return describe_hf_directory(path, verify);
+  if (is_peft_directory(path)) return describe_peft_adapter(path);
   if (fs::exists(path + "/manifest.json")) return describe_dataset(path, verify, sample_style());
   if (!has_tokenizer(path)) {
     fail_input(

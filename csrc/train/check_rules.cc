@@ -66,6 +66,10 @@ void check_targets(ConfigVisitor& v, ModelConfig model) {
 
 }  // namespace
 
+int64_t count_trained(const RunConfig& run) {
+  return Description(run.model, run.rules()).store.num_trained();
+}
+
 void check_rules(ConfigVisitor& v, const RunConfig& run) {
   if (run.model.lora.is_on()) check_targets(v, run.model);
   const ParameterRules rules = run.rules();

@@ -12,4 +12,7 @@ namespace forja {
 // to be trained.
 void check_rules(ConfigVisitor& v, const RunConfig& run);
 
+// Parameters that the run trains.
+int64_t count_trained(const RunConfig& run);
+
 }  // namespace forja

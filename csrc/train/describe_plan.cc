@@ -2,6 +2,7 @@
 #include <string_view>
 #include <utility>
 
+#include "csrc/train/check_rules.h"
 #include "csrc/train/engine_config.h"
 #include "forja/base/text.h"
 #include "forja/train/choose_device.h"
@@ -24,6 +25,8 @@ std::string describe_plan(const RunConfig& config, int num_ranks) {
       double(samples_before_step(config.train, steps + 1)) * double(config.data.sequence_length);
   std::string out = fmt::format("{}\n", config.to_yaml());
   out += fmt::format("parameters      {}\n", count_parameters(config.model));
+  if (config.rules().freeze_some())
+    out += fmt::format("trained         {}\n", count_trained(config));
   out += fmt::format("layout          {}\n", dims.to_string());
   out += fmt::format(
       "batch           {} sequences = dp {} x micro_batch_size {} x {} micro-batches\n",

@@ -12,6 +12,7 @@
 #include <numeric>
 
 #include "csrc/train/agreement.h"
+#include "csrc/train/check_rules.h"
 #include "csrc/train/engine_config.h"
 #include "csrc/train/non_finite.h"
 #include "csrc/train/rank_watch.h"
@@ -273,8 +274,12 @@ class Trainer {
     note("measuring the rate of matrix products");
     matmul_flops_ = measure_matmul_flops(engine_->context(), engine_config_.compute_dtype);
     peak_ = peak_flops(engine_->context(), engine_config_.compute_dtype, matmul_flops_);
-    log_info("{}: {} parameters, {}, {} x {} tokens a step, {}, {} a rank ({})", config_.name,
-             format_count(double(count_parameters(config_.model))), dims_.to_string(),
+    const std::string trained =
+        config_.rules().freeze_some()
+            ? fmt::format(", {} of them trained", format_count(double(count_trained(config_))))
+            : "";
+    log_info("{}: {} parameters{}, {}, {} x {} tokens a step, {}, {} a rank ({})", config_.name,
+             format_count(double(count_parameters(config_.model))), trained, dims_.to_string(),
              config_.train.global_batch_size, config_.data.sequence_length, config_.train.precision,
              format_bytes(double(plan.total())), describe(plan));
     saver_ = std::make_unique<RunSaver>(*engine_, config_, directory_, world_.communicator());

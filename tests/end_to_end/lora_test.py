@@ -34,7 +34,7 @@ class LoraTest(ForjaTest):
                             "--temperature", "0").out
 
     def test_a_run_saves_its_adapters_and_goes_on(self):
-        self.train("whole", *LORA)
+        self.assertIn("of them trained", self.train("whole", *LORA).err)
         words = self.succeed("inspect", self.checkpoint("whole", 8), "--verify").out
         self.assertIn("layers.0.attention.qkv.lora_a", words)
         self.assertNotIn("layers.0.attention.qkv.weight", words)
@@ -66,6 +66,9 @@ class LoraTest(ForjaTest):
         tensors = read_safetensors(self.folder / "peft/adapter_model.safetensors")
         self.assertEqual({name for name, _, _ in tensors}, {NAME.format(layer, module, side) for layer in (0, 1)
                                         for module in ("v_proj", "o_proj") for side in "AB"})
+        words = self.succeed("inspect", "peft").out
+        self.assertIn("rank 4, alpha 64, targets [v_proj, o_proj]", words)
+        self.assertIn(NAME.format(0, "v_proj", "A"), words)
         # Adapters in place and merged, from the run and from PEFT's files: the same text.
         text = self.generated("run")
         self.assertNotEqual(text, self.generated("hf"))

@@ -31,6 +31,9 @@ std::unique_ptr<WeightSource> open_peft_weights(const std::string& directory,
 void load_peft_weights(const Context& ctx, const std::string& directory, const ModelConfig& model,
                        ParameterStore& store);
 
+// What it holds, in words.
+std::string describe_peft_adapter(const std::string& directory);
+
 // Writes the model's adapters, fp32 or bf16, into `folder`, an empty directory; returns their
 // bytes. `base` is where the model that they are added to is.
 int64_t write_peft_adapter(const WeightSource& weights, const ModelConfig& model,
