@@ -31,6 +31,17 @@ std::string optimizer_of(RunConfig& c) {
   c.optimizer.stochastic_rounding = false;
   return print_config([&](ConfigVisitor& v) { c.optimizer.visit(v); });
 }
+std::string lora_of(RunConfig& c) {
+  return print_config([&](ConfigVisitor& v) { c.model.lora.visit(v); });
+}
+std::string rules_of(RunConfig& c) {
+  return print_config([&](ConfigVisitor& v) { v.list("parameters", c.parameters, ""); });
+}
+std::string preference_of(RunConfig& c) {
+  return print_config([&](ConfigVisitor& v) { c.preference.visit(v); });
+}
+// Checkpoints lack what is frozen: from elsewhere it would be another model.
+std::string base_of(RunConfig& c) { return c.rules().freeze_some() ? c.init.from : ""; }
 std::string seed_of(RunConfig& c) { return std::to_string(c.train.seed); }
 std::string precision_of(RunConfig& c) { return c.train.precision; }
 std::string batch_of(RunConfig& c) {
@@ -45,6 +56,10 @@ std::string difference(const RunConfig& config, const std::string& resolved) {
       {"model", model_of},
       {"data", data_of},
       {"optimizer", optimizer_of},
+      {"lora", lora_of},
+      {"parameters", rules_of},
+      {"preference", preference_of},
+      {"init.from", base_of},
       {"train.seed", seed_of},
       {"train.precision", precision_of},
       {"train.global_batch_size", batch_of}};

@@ -13,6 +13,7 @@
 
 #include "csrc/train/agreement.h"
 #include "csrc/train/check_rules.h"
+#include "csrc/train/describe_memory.h"
 #include "csrc/train/engine_config.h"
 #include "csrc/train/non_finite.h"
 #include "csrc/train/rank_watch.h"
@@ -281,7 +282,7 @@ class Trainer {
     log_info("{}: {} parameters{}, {}, {} x {} tokens a step, {}, {} a rank ({})", config_.name,
              format_count(double(count_parameters(config_.model))), trained, dims_.to_string(),
              config_.train.global_batch_size, config_.data.sequence_length, config_.train.precision,
-             format_bytes(double(plan.total())), describe(plan));
+             format_bytes(double(plan.total())), describe_memory(plan));
     saver_ = std::make_unique<RunSaver>(*engine_, config_, directory_, world_.communicator());
     spikes_ = std::make_unique<SpikeGuard>(config_.train.spikes, directory_.checkpoints(), loader_,
                                            *engine_, *saver_, world_.communicator());
@@ -320,16 +321,6 @@ class Trainer {
                                 }});
     if (measured == 0) return;
     log_info("measured the ways of {} matrix products in {:.1f} s", measured, seconds_since(begin));
-  }
-
-  static std::string describe(const MemoryPlan& p) {
-    std::string out =
-        fmt::format("weights {}, gradients {}, optimizer {}, activations {}, workspace {}",
-                    format_bytes(double(p.weights)), format_bytes(double(p.gradients)),
-                    format_bytes(double(p.optimizer)), format_bytes(double(p.activations())),
-                    format_bytes(double(p.inputs + p.workspace)));
-    if (p.snapshot > 0) out += fmt::format(", snapshot {}", format_bytes(double(p.snapshot)));
-    return out;
   }
 
   StepMetrics run_step(int64_t step) {

@@ -51,6 +51,19 @@ class LoraTest(ForjaTest):
         self.train("parts", *LORA, "parallel.tp=2", "parallel.zero=3", ranks=4)
         self.assert_same_losses(self.losses("whole"), self.losses("parts"), "tp 2, zero 3")
 
+    def test_another_run_in_its_place(self):
+        self.train("run", *LORA, "train.steps=2")
+        shutil.copytree(self.folder / "hf", self.folder / "other_base")
+        for part, override in (
+            ("lora", "lora.alpha=16"),
+            ("lora", "lora.targets=[q_proj]"),
+            ("parameters", 'parameters=[{match: "*norm*", lr_scale: 0.5}]'),
+            ("preference", "preference.loss=dpo"),
+            ("init.from", "init.from=other_base"),
+        ):
+            with self.subTest(override=override):
+                self.refuse([f'"{part}" differs'], "train", "run.yaml", "output=run", *LORA, override)
+
     def test_it_learns(self):
         self.train("learns", *LORA, "train.steps=30")
         self.assertLess(self.evaluations("learns")[-1], self.evaluations("learns")[0] - 0.1)
