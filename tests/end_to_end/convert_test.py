@@ -52,10 +52,7 @@ class ConvertTest(ForjaTest):
     @classmethod
     def setUpClass(cls):
         super().setUpClass()
-        trainer = cls()
-        trainer.folder = cls.prepared
-        trainer.write_config("run.yaml")
-        trainer.train("model", "eval.every=0")
+        trainer = cls.pretrain()
         trainer.succeed("convert", "model", "hf")
 
     def config(self, folder):

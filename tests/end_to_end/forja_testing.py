@@ -134,6 +134,15 @@ class ForjaTest(unittest.TestCase):
             if result.code != 0:
                 raise RuntimeError(f"forja {arguments}: {result}")
 
+    @classmethod
+    def pretrain(cls, *overrides):
+        """The run "model" in every test's folder; its test may call forja there."""
+        trainer = cls()
+        trainer.folder = cls.prepared
+        trainer.write_config("run.yaml")
+        trainer.train("model", "eval.every=0", *overrides)
+        return trainer
+
     def setUp(self):
         self.folder = Path(tempfile.mkdtemp(prefix="forja-"))
         self.addCleanup(shutil.rmtree, self.folder, ignore_errors=True)

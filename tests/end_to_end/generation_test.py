@@ -17,10 +17,7 @@ class GenerationTest(ForjaTest):
     @classmethod
     def setUpClass(cls):
         super().setUpClass()
-        trainer = cls()
-        trainer.folder = cls.prepared
-        trainer.write_config("run.yaml")
-        trainer.train("model", "train.steps=120", "eval.every=0", "checkpoint.every=0")
+        cls.pretrain("train.steps=120", "checkpoint.every=0")
 
     def generate(self, *arguments, model="model"):
         return self.succeed("generate", model, "--max-new-tokens", 20, *arguments).out

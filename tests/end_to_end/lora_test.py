@@ -19,10 +19,7 @@ class LoraTest(ForjaTest):
     @classmethod
     def setUpClass(cls):
         super().setUpClass()
-        trainer = cls()
-        trainer.folder = cls.prepared
-        trainer.write_config("run.yaml")
-        trainer.train("model", "eval.every=0", "train.steps=60")
+        trainer = cls.pretrain("train.steps=60")
         trainer.succeed("convert", "model", "hf")
         other = trainer.folder / "other.txt"
         other.write_text("\n%\n".join(["the quick dog " * 15] * 200), encoding="utf-8")

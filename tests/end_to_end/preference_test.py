@@ -37,10 +37,7 @@ class PreferenceTest(ForjaTest):
     @classmethod
     def setUpClass(cls):
         super().setUpClass()
-        trainer = cls()
-        trainer.folder = cls.prepared
-        trainer.write_config("run.yaml")
-        trainer.train("model", "eval.every=0", "train.steps=40")
+        trainer = cls.pretrain("train.steps=40")
         trainer.succeed("convert", "model", "hf")
         with (cls.prepared / "pairs.jsonl").open("w", encoding="utf-8") as file:
             for pair in some_pairs(60):
